@@ -80,6 +80,9 @@ pub(crate) trait ReadModel: Default + Send + 'static {
     /// the end.
     fn apply(&mut self, tables: Tables<'_>, events: &[(RecordedEvent, Event)]) -> Result<(), ApplyError>;
 
+    /// The tables are on a server, where reading rows back costs more: it may keep more of them in memory.
+    fn keep_more(&mut self) {}
+
     /// Drops everything that is not in the tables: the transaction was rolled back.
     fn forget(&mut self) {
         *self = Self::default();

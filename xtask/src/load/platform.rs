@@ -192,11 +192,12 @@ fn start_relays(directory: &Path, kite: SocketAddr) -> anyhow::Result<(Process, 
     Ok((process, addresses))
 }
 
-/// Makes a log in a new database; what Kite has to be told to use it.
-async fn make_log(server: String) -> anyhow::Result<[(&'static str, String); 3]> {
+/// Makes a log and read models in a new database; what Kite has to be told to use them.
+async fn make_log(server: String) -> anyhow::Result<[(&'static str, String); 4]> {
     let database = Database::at(server).await;
     let told = [
         ("KITE_STORE__ENGINE", "postgres".to_owned()),
+        ("KITE_READ_MODELS__ENGINE", "postgres".to_owned()),
         ("KITE_POSTGRES__URL", database.url()),
         ("KITE_POSTGRES__SSLMODE", "disable".to_owned()),
     ];

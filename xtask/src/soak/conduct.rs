@@ -57,7 +57,7 @@ pub(super) async fn soak(plan: &Plan, directory: &Path) -> anyhow::Result<Report
     // A night of some minutes, before the processes stop dying.
     let night =
         Night::between(now + TimeDelta::seconds(seconds / 5), now + TimeDelta::seconds(seconds * 2 / 5));
-    let house = House::start(directory, plan.seed, night).await?;
+    let house = House::start(directory, plan, night).await?;
     let empty = (Files::of(&house.data())?.closed_bytes, 0);
     let start = Instant::now();
     let mut soak = Soak {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use kite_testkit::customer::Customer;
 use kite_testkit::night::Night;
+use kite_testkit::operator::Place;
 use kite_testkit::process::Process;
 use kite_testkit::relays;
 use kite_testkit::wait::{free_address, wait_until_ready};
@@ -18,10 +19,12 @@ use reqwest::{Client, Method};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::Plan;
 use crate::load::measure::cpu_seconds;
 use crate::paths::target;
 
 pub(super) const ADMIN_KEY: &str = "the-admin-key-of-the-soak";
+const CONFIG: &str = "kite.toml";
 /// How long a process may take to start or to stop.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Some caches are set small so that they are full within a minute; the others have fixed sizes and fill while the memory
@@ -63,11 +66,13 @@ struct Addresses {
 
 impl House {
     /// Starts both processes on free ports and sets everything up.
-    pub(super) async fn start(directory: &Path, seed: u64, night: Night) -> anyhow::Result<Self> {
+    pub(super) async fn start(directory: &Path, plan: &Plan, night: Night) -> anyhow::Result<Self> {
+        let seed = plan.seed;
         // Somebody may build while this runs, and what is started again has to be the same.
         for program in ["kite", "relay-sim"] {
             std::fs::copy(target().join("release").join(program), directory.join(program))?;
         }
+        configure(directory, plan.database.as_deref())?;
         let scenario = directory.join("scenario.json");
         std::fs::write(&scenario, relays::scenario(seed).to_string())?;
         let mut command = Command::new(directory.join("relay-sim"));
@@ -104,6 +109,11 @@ impl House {
     /// Where Kite keeps everything.
     pub(super) fn data(&self) -> PathBuf {
         data_of(&self.directory)
+    }
+
+    /// The log and the read models, for an operator's commands.
+    pub(super) fn place(&self) -> Place {
+        Place::Config(self.directory.join(CONFIG))
     }
 
     /// CPU time that all Kites together have used.
@@ -195,9 +205,29 @@ fn data_of(directory: &Path) -> PathBuf {
     directory.join("data")
 }
 
+/// Writes down where everything is kept: in the data directory, or in this empty database.
+fn configure(directory: &Path, database: Option<&str>) -> anyhow::Result<()> {
+    let mut text = format!("data_dir = {:?}\n", data_of(directory));
+    if let Some(url) = database {
+        text += &format!(
+            "[store]\nengine = \"postgres\"\n[read_models]\nengine = \"postgres\"\n[postgres]\nurl = {url:?}\nsslmode = \"disable\"\n"
+        );
+    }
+    let config = directory.join(CONFIG);
+    std::fs::write(&config, text)?;
+    if database.is_some() {
+        let made = Command::new(directory.join("kite"))
+            .args(["postgres", "migrate", "--config"])
+            .arg(&config)
+            .output()?;
+        ensure!(made.status.success(), "kite postgres migrate: {}", String::from_utf8_lossy(&made.stderr));
+    }
+    Ok(())
+}
+
 fn start_kite(directory: &Path, address: SocketAddr, night: Night) -> anyhow::Result<Process> {
     let mut command = Command::new(directory.join("kite"));
-    command.args(["serve", "--listen", &address.to_string(), "--data"]).arg(data_of(directory));
+    command.args(["serve", "--listen", &address.to_string(), "--config"]).arg(directory.join(CONFIG));
     command.env("KITE_ADMIN_KEY", ADMIN_KEY).envs(SETTINGS).env("KITE_RELAYS__NIGHT", night.setting());
     Process::start("kite", &mut command)
 }

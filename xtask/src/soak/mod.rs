@@ -33,10 +33,12 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use clap::Args;
 use kite_testkit::dice::any_seed;
+use kite_testkit::postgres::Database;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::load::run_optimised;
 use crate::paths::target;
+use crate::servers::PostgresServer;
 
 /// Options of `cargo xtask soak`.
 #[derive(Args)]
@@ -50,6 +52,9 @@ pub(crate) struct SoakOptions {
     /// What is sent, what goes wrong, and what the relays do with each message. Without it, one that nobody chose.
     #[arg(long)]
     seed: Option<u64>,
+    /// Keep log and read models in PostgreSQL: a server is found or installed, and started with its data under `target/`.
+    #[arg(long)]
+    postgres: bool,
     /// Where data is written. Default: below cargo's target directory.
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
@@ -67,6 +72,8 @@ pub(crate) struct Plan {
     seconds: u64,
     rate: u32,
     seed: u64,
+    /// The URL of an empty database for everything; none: files.
+    database: Option<String>,
 }
 
 impl Plan {
@@ -87,9 +94,15 @@ pub(crate) fn run(options: &SoakOptions) -> anyhow::Result<()> {
     let data = tempfile::tempdir_in(&directory)?;
     let seed = options.seed.unwrap_or_else(any_seed);
     eprintln!("seed {seed}; {} messages a second for {} min", options.rate, options.minutes);
-    let plan = Plan { seconds: options.minutes * 60, rate: options.rate, seed };
+    let server = options.postgres.then(PostgresServer::start).transpose()?;
+    let url = server.as_ref().map(PostgresServer::url);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let soaked = runtime.block_on(async {
+        let database = match url {
+            Some(url) => Some(Database::at(url).await.url()),
+            None => None,
+        };
+        let plan = Plan { seconds: options.minutes * 60, rate: options.rate, seed, database };
         let mut terminated = signal(SignalKind::terminate())?;
         tokio::select! {
             report = conduct::soak(&plan, data.path()) => report,
@@ -98,6 +111,9 @@ pub(crate) fn run(options: &SoakOptions) -> anyhow::Result<()> {
             interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into).and_then(|()| bail!("interrupted")),
         }
     });
+    if let Some(server) = server {
+        server.stop()?;
+    }
     let holds = soaked.as_ref().is_ok_and(|report| report.complaints().is_empty());
     if options.keep && !holds {
         eprintln!("the data is in {}", data.keep().display());
@@ -120,7 +136,7 @@ mod tests {
 
     #[test]
     fn half_an_hour_at_a_thousand_a_second_is_enough_to_judge_memory() {
-        let minutes = |rate| Plan { seconds: 0, rate, seed: 0 }.minutes_for_flatness();
+        let minutes = |rate| Plan { seconds: 0, rate, seed: 0, database: None }.minutes_for_flatness();
         assert_eq!((minutes(1_000), minutes(500)), (27, 33));
     }
 }

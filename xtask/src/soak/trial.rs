@@ -6,7 +6,7 @@ use std::fmt;
 use anyhow::{Context, ensure};
 use chrono::TimeDelta;
 use kite_testkit::customer::NEVER_REPORTED;
-use kite_testkit::operator::{self, Place};
+use kite_testkit::operator;
 use kite_testkit::oracle::{Oracle, Verdict};
 use serde::Serialize;
 
@@ -49,7 +49,7 @@ impl Trial {
         for sent in &taken.of_others {
             oracle.claim(&sent.id, sent.messages, sent.cancel);
         }
-        operator::read_log(&mut oracle, &house.binary(), &Place::Data(house.data()))?;
+        operator::read_log(&mut oracle, &house.binary(), &house.place())?;
         each_entry(house, |entry| oracle.read_ledger(entry)).await?;
 
         house.restart().await?;
@@ -66,7 +66,7 @@ impl Trial {
         let verdict = oracle.judge();
         ensure!(verdict.messages > 0, "nothing was sent");
         let refused_by_mail = refused_by_mail(house).await?;
-        let replay_differs = operator::replay_differs(&house.binary(), &Place::Data(house.data()));
+        let replay_differs = operator::replay_differs(&house.binary(), &house.place());
         let replay_differs = replay_differs.context("the log cannot be replayed")?;
         Ok(Self { verdict, refused_by_mail, compared, api_differs, replay_differs })
     }

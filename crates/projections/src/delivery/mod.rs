@@ -62,10 +62,13 @@ use word_numbers::Words;
 
 /// How many ordinary messages are kept in memory between transactions; fewer if relays have said much about them.
 const CACHED_MESSAGES_MAX: usize = 100_000;
+/// The same where the tables are on a server.
+const CACHED_MESSAGES_OF_SERVER_MAX: usize = 400_000;
 
 /// The fold of the delivery results.
 #[derive(Debug)]
 pub(crate) struct DeliveryModel {
+    messages_max: usize,
     lots: Cache<LotId, Lot>,
     words: Words,
     statistics: Statistics,
@@ -91,6 +94,7 @@ impl DeliveryModel {
     /// Keeps at most about this many ordinary messages in memory.
     pub(crate) fn with_capacity(messages_max: usize) -> Self {
         Self {
+            messages_max,
             lots: Cache::new(messages_max * lot::MESSAGE_BYTES),
             words: Words::default(),
             statistics: Statistics::default(),
@@ -131,6 +135,14 @@ impl ReadModel for DeliveryModel {
             EventKind::MessagesHeld,
             EventKind::MessagesFinished,
         ])
+    }
+
+    fn keep_more(&mut self) {
+        *self = Self::with_capacity(CACHED_MESSAGES_OF_SERVER_MAX);
+    }
+
+    fn forget(&mut self) {
+        *self = Self::with_capacity(self.messages_max);
     }
 
     fn apply(&mut self, tables: Tables<'_>, events: &[(RecordedEvent, Event)]) -> Result<(), ApplyError> {

@@ -40,6 +40,8 @@ pub const COALESCING: Duration = Duration::from_millis(60);
 const EVENTS_MAX: usize = 2_000;
 /// Past this many bytes of events no more are read for the same transaction.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How many usual pieces are in a large one.
+const LARGENESS: usize = 8;
 
 /// What a step came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +120,8 @@ pub(crate) struct Projector<M> {
     waiting: HashSet<StreamName>,
     /// The most events in the next transaction: fewer for a while after a piece that could not be applied as a whole.
     pace: usize,
+    /// How much larger than usual a transaction may be.
+    largeness: usize,
 }
 
 /// A piece of the log, decoded.
@@ -185,7 +189,11 @@ impl<M: ReadModel> Projector<M> {
             parked: 0,
             waiting: HashSet::new(),
             pace: EVENTS_MAX,
+            largeness: 1,
         };
+        if projector.writer.is_shared() {
+            projector.model.keep_more();
+        }
         projector.writer.is_new()?;
         projector.learn()?;
         Ok(projector)
@@ -207,6 +215,13 @@ impl<M: ReadModel> Projector<M> {
     /// Never applies anything after this position.
     pub(crate) fn until(mut self, position: Position) -> Self {
         self.until = position;
+        self
+    }
+
+    /// Takes much more in a transaction than one may that others wait for: what passes through several states in it is written once.
+    pub(crate) fn in_large_pieces(mut self) -> Self {
+        self.largeness = LARGENESS;
+        self.pace = EVENTS_MAX * LARGENESS;
         self
     }
 
@@ -297,7 +312,7 @@ impl<M: ReadModel> Projector<M> {
             mutation::bug!(CheckpointBeforeRows, self.move_checkpoint_alone(piece.next).await?);
             let Err(error) = self.write(piece) else {
                 self.raise_alarm(piece);
-                self.pace = (self.pace * 2).min(EVENTS_MAX);
+                self.pace = (self.pace * 2).min(EVENTS_MAX * self.largeness);
                 return Ok(true);
             };
             self.model.forget();
@@ -320,7 +335,7 @@ impl<M: ReadModel> Projector<M> {
         let mut bytes = 0;
         let mut waiting = HashSet::new();
         loop {
-            let limit = self.pace - piece.len();
+            let limit = (self.pace - piece.len()).min(EVENTS_MAX);
             let page = self.store.read_all(piece.next, limit, &self.filter).await?;
             if page.next == piece.next {
                 return Ok(piece);
@@ -350,7 +365,7 @@ impl<M: ReadModel> Projector<M> {
             if piece.next == self.until {
                 return Ok(piece);
             }
-            if bytes >= BYTES_MAX || piece.len() >= self.pace {
+            if bytes >= BYTES_MAX * self.largeness || piece.len() >= self.pace {
                 piece.has_more = true;
                 return Ok(piece);
             }

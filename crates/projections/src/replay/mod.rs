@@ -348,7 +348,8 @@ async fn rebuild_beside<M: ReadModel>(
     let storage = |source| ReplayError::Storage { model: M::NAME, source };
     let rebuild = Rebuild::begin(postgres, &Of::<M>::NEW).map_err(storage)?;
     let writer = Writer::Postgres(rebuild.writer());
-    let mut projector = Projector::<M>::new(store.clone(), writer, watch::Sender::new(0)).map_err(storage)?;
+    let projector = Projector::<M>::new(store.clone(), writer, watch::Sender::new(0)).map_err(storage)?;
+    let mut projector = projector.in_large_pieces();
     let mut events = to_the_end(&mut projector, Position::MAX).await?;
     rebuild.complete().map_err(storage)?;
     events += to_the_end(&mut projector, Position::MAX).await?;

@@ -196,7 +196,7 @@ impl Table {
     }
 
     /// Whether no column is beside the key.
-    const fn is_only_key(&self) -> bool {
+    pub(crate) const fn is_only_key(&self) -> bool {
         self.key_columns() == self.columns.len()
     }
 

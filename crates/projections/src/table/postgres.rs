@@ -52,7 +52,9 @@ fn create_table(table: &Table) -> String {
     let mut parts: Vec<String> = table.columns.iter().map(|column| column_of(table, column)).collect();
     parts.extend(table.unique.iter().map(|columns| format!("UNIQUE ({})", columns.join(", "))));
     parts.push(format!("PRIMARY KEY ({})", key_of(table).join(", ")));
-    format!("CREATE TABLE {} (\n    {}\n);\n", table.name, parts.join(",\n    "))
+    // Room for the next state of a row beside it: then its indexes stay as they are.
+    let room = if table.is_only_key() { "" } else { " WITH (fillfactor = 60)" };
+    format!("CREATE TABLE {} (\n    {}\n){room};\n", table.name, parts.join(",\n    "))
 }
 
 fn column_of(table: &Table, column: &Column) -> String {
