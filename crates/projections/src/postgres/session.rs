@@ -17,6 +17,9 @@ use super::io::Io;
 use crate::engine::{StorageError, Value};
 use crate::table::Statement;
 
+/// Something that is asked of the server, and its answer.
+type Sent<'f, T> = Pin<Box<dyn Future<Output = Result<T, tokio_postgres::Error>> + 'f>>;
+
 /// Past this many bytes rows are sent although the transaction goes on.
 const PENDING_BYTES_MAX: usize = 8 * 1024 * 1024;
 
@@ -94,10 +97,7 @@ impl Session {
     }
 
     /// Sends several things at once, in this order, and waits for all.
-    fn all<'f, T>(
-        &self,
-        futures: Vec<Pin<Box<dyn Future<Output = Result<T, tokio_postgres::Error>> + 'f>>>,
-    ) -> Result<Vec<T>, StorageError> {
+    fn all<'f, T>(&self, futures: Vec<Sent<'f, T>>) -> Result<Vec<T>, StorageError> {
         self.io.wait(async {
             let mut sent = Vec::with_capacity(futures.len());
             for future in futures {
@@ -245,7 +245,7 @@ impl<'s> Transaction<'s> {
         let prepared = self.prepared(&earlier)?;
         let client = &self.session.client;
         let parameters: Vec<&(dyn ToSql + Sync)> = batch.parameters().collect();
-        let mut steps: Vec<Pin<Box<dyn Future<Output = _>>>> = Vec::with_capacity(earlier.len() + 1);
+        let mut steps: Vec<Sent<'_, _>> = Vec::with_capacity(earlier.len() + 1);
         for (statement, batch) in prepared.iter().zip(&earlier) {
             steps.push(Box::pin(async move {
                 client.execute_raw(statement, batch.parameters()).await.map(|_| Vec::new())
@@ -266,7 +266,7 @@ impl<'s> Transaction<'s> {
         self.pending_bytes.set(0);
         let prepared = self.prepared(&batches)?;
         let client = &self.session.client;
-        let mut steps: Vec<Pin<Box<dyn Future<Output = _>>>> = Vec::with_capacity(batches.len() + then.len());
+        let mut steps: Vec<Sent<'_, _>> = Vec::with_capacity(batches.len() + then.len());
         for (statement, batch) in prepared.iter().zip(&batches) {
             steps.push(Box::pin(
                 async move { client.execute_raw(statement, batch.parameters()).await.map(drop) },

@@ -90,9 +90,9 @@ fn one_process_takes_over_from_another_and_back_and_nothing_is_counted_twice() {
     for number in 1..=30 {
         let id = bench.accept(number, 3, MessageClass::Notice);
         assert!(bench.models.delivery.sending(&tenant(), id).unwrap().is_none());
-        for place in 0..5 {
+        for (place, other) in others.iter_mut().enumerate() {
             let mut step = || match number % 3 {
-                0 => run(others[place].step(at(0))).unwrap(),
+                0 => run(other.step(at(0))).unwrap(),
                 _ => bench.step(place),
             };
             // Whoever finds that the other was there learns where the model stands first.
