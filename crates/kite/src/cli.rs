@@ -92,7 +92,7 @@ pub struct LogOptions {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// The configuration of an instance: its log, wherever that is kept, and its data directory. The instance has to be stopped,
-    /// but for `audit` of a log in PostgreSQL.
+    /// but for `audit` of a log in PostgreSQL and for read models in PostgreSQL.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
@@ -104,7 +104,8 @@ pub struct ReplayMode {
     /// Rebuild every read model beside the live one and compare every row. Exits with 1 if there is a difference.
     #[arg(long)]
     pub verify: bool,
-    /// Rebuild every read model and replace the live one, which is kept as `*.previous`.
+    /// Rebuild every read model and replace the live one, whose file is kept as `*.previous`. Read models in PostgreSQL are
+    /// rebuilt beside the live ones, while everything goes on, by the owner of the database.
     #[arg(long)]
     pub rebuild: bool,
     /// Show the events that a read model could not apply and has parked, one per line. Exits with 1 if there are any.

@@ -210,8 +210,11 @@ async fn wherever_a_question_is_cut_it_is_done_once_or_not_and_asking_again_make
             if is_connected {
                 until_answered(async || question.ask(&cut, "warm").await).await;
             } else {
+                // The last word of a connection that was given up before may be what is cut.
                 proxy.cut_at(Way::There, Place::After(0));
-                question.ask(&cut, "warm").await.unwrap_err();
+                while question.ask(&cut, "warm").await.is_ok() {
+                    proxy.cut_at(Way::There, Place::After(0));
+                }
             }
             proxy.cut_at(way, place);
             let answer = question.ask(&cut, &lease).await;

@@ -124,8 +124,11 @@ impl Ground {
         if is_connected {
             append_until_answered(&self.store, asking).await;
         } else {
+            // The last word of a connection that was given up before may be what is cut.
             self.proxy.cut_at(Way::There, Place::After(0));
-            append_one(&self.store, asking).await.unwrap_err();
+            while append_one(&self.store, asking.clone()).await.is_ok() {
+                self.proxy.cut_at(Way::There, Place::After(0));
+            }
         }
     }
 

@@ -473,11 +473,26 @@ mod tests {
         assert_eq!(config.store.engine, Engine::Sqlite);
         let all = serde_json::to_value(&config.store).unwrap();
         assert_eq!(toml_keys::of(DEFAULT, "[store]"), toml_keys::of_value(&all));
+        let all = serde_json::to_value(&config.read_models).unwrap();
+        assert_eq!(toml_keys::of(DEFAULT, "[read_models]"), toml_keys::of_value(&all));
         let all = serde_json::to_value(&config.postgres).unwrap();
         assert_eq!(toml_keys::of(DEFAULT, "[postgres]"), toml_keys::of_value(&all));
         assert!(config.tracing == TracingSettings::default(), "default.toml and TracingSettings differ");
         let all = serde_json::to_value(&config.tracing).unwrap();
         assert_eq!(toml_keys::of(DEFAULT, "[tracing]"), toml_keys::of_value(&all));
+    }
+
+    #[test]
+    fn read_models_in_postgresql_need_a_log_there_and_let_roles_do_without_a_projector() {
+        let shared = "[read_models]\nengine = \"postgres\"\n";
+        let alone = Config::from_text(shared).err().unwrap();
+        assert!(alone.to_string().contains("needs store.engine"), "{alone:#}");
+        let log = "[store]\nengine = \"postgres\"\n[postgres]\nurl = \"postgres://kite@localhost/kite\"\n";
+        let roles = "roles = [\"timekeeper\", \"api\"]\n";
+        Config::from_text(&format!("{roles}{log}{shared}")).unwrap().check_store().unwrap();
+        assert!(Config::from_text(&format!("{roles}{log}")).is_err());
+        let none = format!("{log}{shared}connections_max = 0\n");
+        assert!(Config::from_text(&none).err().unwrap().to_string().contains("connections_max"));
     }
 
     #[test]

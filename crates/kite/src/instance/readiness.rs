@@ -51,31 +51,49 @@ pub(super) struct ProcessReadiness {
 /// Read models that some process projects.
 pub(super) struct SharedModels {
     models: ReadModels,
-    /// Where each was seen last, and since when.
-    seen: Mutex<BTreeMap<&'static str, (Position, DateTime<Utc>)>>,
+    /// Where each was seen behind the log, and since when it has been seen there.
+    behind: Mutex<BTreeMap<&'static str, (Position, DateTime<Utc>)>>,
 }
 
 impl SharedModels {
     pub(super) fn new(models: ReadModels) -> Self {
-        Self { models, seen: Mutex::default() }
+        Self { models, behind: Mutex::default() }
     }
 
     fn checks(&self, head: Position, now: DateTime<Utc>, most: TimeDelta) -> Vec<ReadinessCheck> {
-        let mut seen = self.seen.lock();
+        let mut behind = self.behind.lock();
         let checks = self.models.positions().map(|(name, position)| {
-            let (_, since) = *seen.entry(name).and_modify(|(last, since)| {
-                if *last != position || position >= head {
-                    (*last, *since) = (position, now);
-                }
-            }).or_insert((position, now));
-            let stands_still = position < head && now - since > most;
-            let failure = stands_still.then(|| {
-                format!("stands still at position {position} of {head}: does a process with the role projector run?")
-            });
-            check(&format!("read-model:{name}"), failure, &format!("at position {position}"))
+            let failure = stands_still_since(&mut behind, name, position, head, now)
+                .filter(|since| now - *since > most)
+                .map(|since| {
+                    format!(
+                        "stands still at position {position} of {head} since {}: does a process with the role projector run?",
+                        since.to_rfc3339()
+                    )
+                });
+            check(&format!("projection:{name}"), failure, &format!("at position {position}"))
         });
         checks.collect()
     }
+}
+
+/// Since when a model has been seen where it is, and behind the log; none: it has moved, or there is nothing to read.
+fn stands_still_since(
+    behind: &mut BTreeMap<&'static str, (Position, DateTime<Utc>)>,
+    name: &'static str,
+    position: Position,
+    head: Position,
+    now: DateTime<Utc>,
+) -> Option<DateTime<Utc>> {
+    if position >= head {
+        behind.remove(name);
+        return None;
+    }
+    let seen = behind.entry(name).or_insert((position, now));
+    if seen.0 != position {
+        *seen = (position, now);
+    }
+    Some(seen.1)
 }
 
 #[async_trait]
@@ -263,6 +281,20 @@ mod tests {
             let checks = self.readiness.checks().await.into_iter();
             checks.filter(|check| !check.is_ready).map(|check| (check.name, check.detail)).collect()
         }
+    }
+
+    #[test]
+    fn a_shared_model_stands_still_only_if_it_was_seen_behind_at_the_same_place_before() {
+        let (mut behind, at) = (BTreeMap::new(), |second| DateTime::UNIX_EPOCH + TimeDelta::seconds(second));
+        let mut since =
+            |position, head, second| stands_still_since(&mut behind, "work", position, head, at(second));
+        assert_eq!(since(5, 5, 0), None);
+        // However long nobody has asked.
+        assert_eq!(since(5, 6, 60), Some(at(60)));
+        assert_eq!(since(5, 7, 70), Some(at(60)));
+        assert_eq!(since(6, 7, 80), Some(at(80)), "it has moved");
+        assert_eq!(since(7, 7, 90), None);
+        assert_eq!(since(7, 8, 100), Some(at(100)));
     }
 
     #[tokio::test]

@@ -40,6 +40,12 @@ impl Followed {
         self.position.clone()
     }
 
+    /// What is there after nothing was known for a while: a server may have lost its last moments.
+    fn tell_anew(&self, generation: i64, position: Position) {
+        self.generation.store(generation, Ordering::Release);
+        self.position.send_if_modified(|known| std::mem::replace(known, position) != position);
+    }
+
     /// A generation is shown from now on, up to this position at least.
     pub(super) fn tell(&self, generation: i64, position: Position) {
         // Whoever waits for the position is to find it in the tables.
@@ -101,11 +107,14 @@ async fn follow_once(
     };
     let looking = async {
         client.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
+        let mut tell: fn(&Followed, i64, Position) = Followed::tell_anew;
         loop {
-            let Ok(looked) = tokio::time::timeout(LOOK_TIMEOUT, look(&client, followed)).await else {
+            let Ok(looked) = tokio::time::timeout(LOOK_TIMEOUT, look_and(&client, followed, tell)).await
+            else {
                 return Ok(());
             };
             looked?;
+            tell = Followed::tell;
             if std::mem::take(was_lost) {
                 tracing::info!("where the read models are is known again");
             }
@@ -125,6 +134,14 @@ async fn follow_once(
 
 /// Looks which generations are shown, and up to where they are.
 pub(super) async fn look(client: &Client, followed: &[Arc<Followed>]) -> Result<(), tokio_postgres::Error> {
+    look_and(client, followed, Followed::tell).await
+}
+
+async fn look_and(
+    client: &Client,
+    followed: &[Arc<Followed>],
+    tell: fn(&Followed, i64, Position),
+) -> Result<(), tokio_postgres::Error> {
     let rows = client.query_typed("SELECT name, generation FROM kite_read_models.models", &[]).await?;
     let mut questions = Vec::new();
     let mut asked = Vec::new();
@@ -143,7 +160,7 @@ pub(super) async fn look(client: &Client, followed: &[Arc<Followed>]) -> Result<
     let Some(row) = row.first() else { return Ok(()) };
     for (place, (followed, generation)) in asked.into_iter().enumerate() {
         let position: Option<i64> = row.get(place);
-        followed.tell(generation, position.unwrap_or(0).unsigned_abs());
+        tell(followed, generation, position.unwrap_or(0).unsigned_abs());
     }
     Ok(())
 }

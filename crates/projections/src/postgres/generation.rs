@@ -116,7 +116,13 @@ pub(crate) fn late_indexes(model: &dyn Registered, generation: i64) -> String {
 
 /// Lets all instances that are known use it.
 async fn grant(client: &impl GenericClient, schema: &str) -> Result<(), tokio_postgres::Error> {
-    for row in client.query("SELECT quote_ident(role) FROM kite_read_models.instances", &[]).await? {
+    for row in client
+        .query(
+            "SELECT quote_ident(role) FROM kite_read_models.instances JOIN pg_roles ON rolname = role",
+            &[],
+        )
+        .await?
+    {
         let role: String = row.get(0);
         let sql = format!(
             "GRANT USAGE ON SCHEMA {schema} TO {role};

@@ -74,6 +74,23 @@ impl Rebuild {
         })
     }
 
+    /// Lets the other one go on.
+    pub(crate) fn let_go(&self) -> Result<(), StorageError> {
+        self.session.execute("ROLLBACK")
+    }
+
+    /// How many rows these tables have, and how many events are parked.
+    pub(crate) fn count(&self, tables: &[&str]) -> Result<(u64, u64), StorageError> {
+        let schema = schema_of(self.model.name(), self.generation);
+        let counts: Vec<String> =
+            tables.iter().map(|table| format!("(SELECT count(*) FROM {schema}.{table})")).collect();
+        let sql = format!("SELECT {}, (SELECT count(*) FROM {schema}.parked)", counts.join(" + "));
+        self.session.run(async |client| {
+            let row = client.query_one(&sql, &[]).await?;
+            Ok((row.get::<_, i64>(0).unsigned_abs(), row.get::<_, i64>(1).unsigned_abs()))
+        })
+    }
+
     /// Shows it from now on, at this position.
     pub(crate) fn show(&self, position: Position) -> Result<(), StorageError> {
         let (model, generation) = (self.model, self.generation);

@@ -12,10 +12,12 @@ use crate::register::Registered;
 use crate::sql::signed;
 
 /// How a session that writes is. A statement is planned for the tables as they are, and goes by their indexes, even where a table was
-/// empty when it was prepared. What is lost with the server's last moments is projected again from the log.
+/// empty when it was prepared. Commits are waited for: a position that was told is not to go back.
 const WRITING: &str =
     "SET plan_cache_mode = force_custom_plan; SET enable_seqscan = off; SET enable_hashjoin = off;
-    SET enable_mergejoin = off; SET synchronous_commit = off; SET jit = off; SET lock_timeout = '30s'";
+    SET enable_mergejoin = off; SET jit = off; SET lock_timeout = '30s'";
+/// What nobody sees yet may be lost with the server: then it is made again. Once it is shown, everything before has been kept.
+const UNSEEN: &str = "SET synchronous_commit = off";
 
 /// Which generation is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +70,9 @@ impl Writer {
             };
             let schema = schema_of(self.followed.model, generation);
             session.execute(&format!("SET search_path = {schema}, pg_temp"))?;
+            if self.showing != Showing::Shown {
+                session.execute(UNSEEN)?;
+            }
             self.session = Some(Open { session, generation, is_new: true });
         }
         Ok(self.session.as_mut().expect("it was put there just now"))
@@ -131,12 +136,17 @@ impl Writer {
             self.session = None;
             return Ok(Ok(Written::Overtaken));
         }
+        let generation = open.generation;
         let transaction = Transaction::new(session);
         let told = format!("SELECT pg_notify('{CHANNEL}', '{}')", word(model, open.generation, to));
         let told = if showing == Showing::Shown { told.as_str() } else { "" };
         let written = apply(Tables::Postgres(&transaction)).and_then(|()| Ok(transaction.commit(told)?));
         if written.is_err() && session.execute("ROLLBACK").is_err() {
             self.session = None;
+        }
+        if written.is_ok() && showing == Showing::Shown {
+            // Whoever waits for the position in this process is to look into this generation.
+            self.followed.tell(generation, to);
         }
         Ok(written.map(|()| Written::Done))
     }
@@ -156,7 +166,11 @@ fn move_checkpoint(
     from: Position,
     to: Position,
 ) -> Result<bool, StorageError> {
-    let hold = "SELECT generation FROM kite_read_models.models WHERE name = $1 FOR SHARE";
+    let hold = match showing {
+        Showing::Shown => "SELECT generation FROM kite_read_models.models WHERE name = $1 FOR SHARE",
+        // Whoever makes it may hold that row.
+        Showing::Hidden(_) => "SELECT generation FROM kite_read_models.models WHERE name = $1",
+    };
     let advance = "UPDATE checkpoint SET position = $2 WHERE id = 1 AND position = $1 RETURNING id";
     let positions = [Value::Integer(signed(from)), Value::Integer(signed(to))];
     let (held, advanced) = session.begin((hold, &[Value::Text(model)]), (advance, &positions))?;

@@ -24,6 +24,8 @@ use crate::read_models::ReadModels;
 use crate::register::Of;
 use crate::storage::{Storage, Writer};
 
+/// How often it is tried to show what was made again. Each time waits for half a minute for whoever is in the way.
+const SHOWN_TRIES_MAX: u32 = 20;
 /// Where models are rebuilt, within the data directory.
 const DIRECTORY: &str = "replay";
 
@@ -211,7 +213,7 @@ pub fn parked(storage: impl Into<Storage>) -> Result<Vec<ParkedReport>, ReplayEr
 }
 
 /// Applies parked events again: every model that has some is rebuilt and replaces the live one, as by [`rebuild`];
-/// what still cannot be applied is parked again. Nothing else may have the directory open.
+/// what still cannot be applied is parked again. Nothing else may have the directory open, if they are in files.
 ///
 /// Applying the parked events late, to the current rows, would be faster and wrong: rows also depend on the order of
 /// events of different streams (the newest carry of a split, which of two contacts is older).
@@ -353,20 +355,32 @@ async fn rebuild_beside<M: ReadModel>(
     let mut events = to_the_end(&mut projector, Position::MAX).await?;
     rebuild.complete().map_err(storage)?;
     events += to_the_end(&mut projector, Position::MAX).await?;
-    // From here on nobody projects the other one. Whoever has seen something there sees it here, too.
-    let live = rebuild.hold().map_err(storage)?;
-    events += to_the_end(&mut projector, live).await?;
-    let position = projector.position();
-    if position < live {
-        return Err(ReplayError::AheadOfLog { model: M::NAME, live, end: position });
-    }
-    let mut writer = projector.into_writer();
-    let counted = writer.ask(|connection| {
-        Ok((compare::count_rows(connection, database::tables::<M>())?, parked::count(connection)?))
-    });
-    let (rows, parked) = counted.map_err(storage)?;
-    rebuild.show(position).map_err(storage)?;
-    drop(writer);
+    let mut tries = 1;
+    let position = loop {
+        // From here on nobody projects the other one. Whoever has seen something there sees it here, too.
+        let live = rebuild.hold().map_err(storage)?;
+        events += to_the_end(&mut projector, live).await?;
+        let position = projector.position();
+        if position < live {
+            return Err(ReplayError::AheadOfLog { model: M::NAME, live, end: position });
+        }
+        let Err(error) = rebuild.show(position) else { break position };
+        rebuild.let_go().map_err(storage)?;
+        // Whoever has a view open for long is in the way of its change.
+        if tries == SHOWN_TRIES_MAX {
+            return Err(storage(error));
+        }
+        tracing::warn!(
+            model = M::NAME,
+            error = kite_event_store::describe(&error),
+            "what was made again cannot be shown yet, trying again"
+        );
+        tries += 1;
+        events += to_the_end(&mut projector, Position::MAX).await?;
+    };
+    drop(projector);
+    let tables: Vec<&str> = database::tables::<M>().map(|table| table.name).collect();
+    let (rows, parked) = rebuild.count(&tables).map_err(storage)?;
     if let Err(error) = rebuild.drop_previous() {
         tracing::warn!(
             model = M::NAME,

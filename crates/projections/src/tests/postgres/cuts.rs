@@ -72,8 +72,15 @@ fn wherever_a_step_is_cut_the_next_ones_come_to_the_same_end() {
                 number += 1;
                 tell(&mut bench, number);
                 if !is_connected {
+                    // The last word of a connection that was given up before may be what is cut.
                     proxy.cut_at(Way::There, Place::After(0));
-                    bench.step_at(model, at(0)).unwrap_err();
+                    while bench.step_at(model, at(0)).is_ok() {
+                        tell(&mut bench, {
+                            number += 1;
+                            number
+                        });
+                        proxy.cut_at(Way::There, Place::After(0));
+                    }
                 }
                 proxy.cut_at(way, place);
                 failed += project(&mut bench, model);

@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::super::{at, run, tenant};
 use super::{ask, bench};
-use crate::{Projected, ReadModels, replay};
+use crate::postgres::{Rebuild, Written};
+use crate::register::Of;
+use crate::work::WorkModel;
+use crate::{Projected, ReadModels, Storage, replay};
 
 /// The end of what somebody else does meanwhile.
 struct Over<'o>(&'o AtomicBool);
@@ -113,4 +116,21 @@ fn whoever_asks_at_another_process_waits_for_what_was_written_here() {
     let reached = others.delivery.wait_for(2, std::time::Duration::from_secs(60));
     assert!(run(reached));
     assert_eq!(others.delivery.totals().unwrap().counts.messages, 1);
+}
+
+/// The last piece is written while the row is held that says which generation is shown.
+#[test]
+fn what_is_made_is_written_while_nobody_projects_the_other() {
+    let bench = bench();
+    let Storage::Postgres(storage) = bench.storage() else { unreachable!("it is in PostgreSQL") };
+    let rebuild = Rebuild::begin(&storage, &Of::<WorkModel>::NEW).unwrap();
+    let (mut made, mut live) = (rebuild.writer(), bench.writer::<WorkModel>());
+    assert_eq!(rebuild.hold().unwrap(), 0);
+    assert!(matches!(made.write(0, 7, |_| Ok(())).unwrap().unwrap(), Written::Done));
+    rebuild.let_go().unwrap();
+    assert!(matches!(live.write(0, 3, |_| Ok(())).unwrap().unwrap(), Written::Done));
+    assert_eq!(rebuild.hold().unwrap(), 3);
+    rebuild.show(7).unwrap();
+    assert!(matches!(live.write(3, 9, |_| Ok(())).unwrap().unwrap(), Written::Overtaken));
+    assert!(matches!(live.write(7, 9, |_| Ok(())).unwrap().unwrap(), Written::Done));
 }

@@ -93,6 +93,12 @@ fn an_instance_may_change_rows_and_nothing_else_and_a_reader_sees_the_views() {
         assert!(["42501", "55000"].contains(&code), "{sql}: {refused:?}");
     }
     assert_eq!(ask(&reading, "SELECT count(*) FROM kite.messages")[0].get::<_, i64>(0), 3);
+    // One that is gone is in nobody's way.
+    let gone = format!(
+        "CREATE ROLE gone_{0}; INSERT INTO kite_read_models.instances VALUES ('gone_{0}'); DROP ROLE gone_{0}",
+        database.name()
+    );
+    run(database.execute(&gone));
     // What a rebuild makes is theirs, too.
     let owned = run(Postgres::open(options(&database.url(), 1))).unwrap();
     run(crate::replay::rebuild(bench.store.clone(), owned)).unwrap();
