@@ -11,6 +11,7 @@ use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::config::{Config, Engine};
@@ -150,10 +151,13 @@ impl Log {
     ///
     /// # Errors
     /// Names the model, and what to do.
-    pub(crate) fn refuse_to_go_back(&self, models: &ReadModels) -> anyhow::Result<()> {
+    pub(crate) async fn refuse_to_go_back(&self, models: &ReadModels) -> anyhow::Result<()> {
         let Self::Postgres { store, .. } = self else { return Ok(()) };
-        let head = *store.head().borrow();
         for (name, position) in models.positions() {
+            // Others may have written and projected what this process has not heard of yet.
+            let mut head = store.head();
+            let _ = tokio::time::timeout(HEARD_WITHIN, head.wait_for(|head| *head >= position)).await;
+            let head = *store.head().borrow();
             ensure!(
                 position <= head,
                 "the read model {name} shows the log up to position {position}, and the log ends at {head}: what came \
@@ -180,6 +184,9 @@ impl Log {
         }
     }
 }
+
+/// How long the end of the log may take to be heard of.
+const HEARD_WITHIN: Duration = Duration::from_secs(10);
 
 /// In place of the id of a log that has lost what the read models show.
 const LOST: &str = "something was lost of";

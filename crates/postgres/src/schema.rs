@@ -24,6 +24,8 @@ pub struct Rights {
     pub functions: &'static str,
     /// The tables that it may change row by row.
     pub tables: &'static str,
+    /// The tables whose rows it may change, without adding or removing any.
+    pub updated: &'static str,
 }
 
 impl Schema {
@@ -84,6 +86,9 @@ impl Schema {
         }
         if !self.rights.tables.is_empty() {
             grants += &format!("GRANT INSERT, UPDATE, DELETE ON {} TO \"{role}\";", self.rights.tables);
+        }
+        if !self.rights.updated.is_empty() {
+            grants += &format!("GRANT UPDATE ON {} TO \"{role}\";", self.rights.updated);
         }
         grants
     }

@@ -87,6 +87,7 @@ impl Worker for Projecting {
 
     fn stands_by(&mut self) {
         self.watch.stands_by(&*self.projector);
+        self.projector.stands_by();
     }
 
     async fn step(&mut self) -> Result<Step, WorkerError> {

@@ -18,7 +18,7 @@ const EDGES: &[Edges] = &[
     },
     Edges {
         from: "kite-projections",
-        to: &["kite-domain", "kite-event-store"],
+        to: &["kite-domain", "kite-event-store", "kite-postgres"],
         to_in_tests: WITH_FAULTY_DISK,
     },
     Edges { from: "kite-relay", to: &["kite-domain", "kite-commands"], to_in_tests: WITH_SIMULATOR },

@@ -23,7 +23,7 @@ const TRIES: usize = 5;
 pub const SCHEMA: Schema = Schema {
     name: "kite_leases",
     steps: &[include_str!("postgres.sql")],
-    rights: Rights { functions: "", tables: "kite_leases.leases" },
+    rights: Rights { functions: "", tables: "kite_leases.leases", updated: "" },
 };
 
 /// What is left of the row's time, in milliseconds.

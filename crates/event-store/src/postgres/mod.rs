@@ -82,7 +82,7 @@ impl PostgresOptions {
 pub const SCHEMA: Schema = Schema {
     name: "kite_log",
     steps: &[include_str!("log.sql")],
-    rights: Rights { functions: "kite_log.append, kite_log.position_before", tables: "" },
+    rights: Rights { functions: "kite_log.append, kite_log.position_before", tables: "", updated: "" },
 };
 
 /// See [the module](self).

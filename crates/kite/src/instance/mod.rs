@@ -365,7 +365,7 @@ async fn furnish(config: &Config, log: &Log, threads: Threads) -> anyhow::Result
     let lots_max = config.lots_in_memory_messages_max;
     let write_side = WriteSide::new(journal, lots_max, Arc::new(unpredictable)).with_vault(vault.clone());
     let models = ReadModels::open(log.read_models(config, ReadModelUse::AsTheyAre).await?)?;
-    log.refuse_to_go_back(&models)?;
+    log.refuse_to_go_back(&models).await?;
     let figures_window = TimeDelta::minutes(config.api.figures_window_minutes.into());
     let reading = Reading { figures_window, unrouted_page: UNROUTED_PAGE };
     let shared = kite_runtime::Parts::open(&threads, write_side.clone(), models.clone(), reading).await;

@@ -236,6 +236,8 @@ mod tests {
         async fn step(&mut self, _now: DateTime<Utc>) -> Result<Projected, ProjectError> {
             Ok(Projected::Idle { position: self.position })
         }
+
+        fn stands_by(&mut self) {}
     }
 
     struct House {

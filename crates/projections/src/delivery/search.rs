@@ -235,7 +235,7 @@ impl Seeker<'_> {
                AND (?6 IS NULL OR from_phone = ?6 OR from_email = ?6)
                AND (?7 IS NULL OR (status <> -1 AND reason = ?7))
                AND (?8 IS NULL OR status = -1 OR relay = ?8) AND (?9 IS NULL OR status = -1 OR channel = ?9)
-             ORDER BY block DESC";
+             ORDER BY block DESC LIMIT ?10";
         let status = self.terms.status.map(|status| match status.outcome() {
             Some(_) => status.code(),
             None => OPEN,
@@ -250,6 +250,7 @@ impl Seeker<'_> {
             self.terms.reason,
             self.terms.relay,
             self.terms.channel,
+            one_more(FACETS_MAX - place.read),
         ];
         let mut end = None;
         self.connection.each(sql, values, |row| {

@@ -88,6 +88,12 @@ impl StorageError {
         }
     }
 
+    /// Whether a question may have its answer when it is asked once more. One that took too long would again.
+    pub(crate) fn is_for_another_try(&self) -> bool {
+        let Self::Postgres(error) = self else { return false };
+        self.is_of_the_connection() || error.code() == Some(&SqlState::T_R_DEADLOCK_DETECTED)
+    }
+
     /// Whether a table is not there: of an earlier generation, for one.
     pub(crate) fn is_of_a_missing_table(&self) -> bool {
         let Self::Postgres(error) = self else { return false };

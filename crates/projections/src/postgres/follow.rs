@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_postgres::{AsyncMessage, Client};
 
 use super::generation::schema_of;
+use crate::register::Registered;
 
 /// What is listened to.
 pub(super) const CHANNEL: &str = "kite_read_models";
@@ -18,17 +19,26 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Before the server is tried again; and what a look may take.
 const PAUSE: Duration = Duration::from_millis(200);
 const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a server that was reached may take until it can be asked.
+const CONNECT_WITHIN: Duration = Duration::from_secs(15);
 
 /// What is known of a read model.
 pub(super) struct Followed {
     pub(super) model: &'static str,
+    /// Of the tables that this program reads.
+    schema_version: i64,
     generation: AtomicI64,
     position: watch::Sender<Position>,
 }
 
 impl Followed {
-    pub(super) fn new(model: &'static str, generation: i64, position: Position) -> Self {
-        Self { model, generation: AtomicI64::new(generation), position: watch::Sender::new(position) }
+    pub(super) fn new(model: &dyn Registered, generation: i64) -> Self {
+        Self {
+            model: model.name(),
+            schema_version: model.schema_version(),
+            generation: AtomicI64::new(generation),
+            position: watch::Sender::new(0),
+        }
     }
 
     /// The schema that is shown.
@@ -58,22 +68,6 @@ impl Followed {
     }
 }
 
-/// What a projector says with its commit.
-pub(super) fn word(model: &str, generation: i64, position: Position) -> String {
-    format!("{model} {generation} {position}")
-}
-
-fn heard(followed: &[Arc<Followed>], word: &str) {
-    let mut parts = word.split(' ');
-    let (Some(model), Some(generation), Some(position)) = (parts.next(), parts.next(), parts.next()) else {
-        return;
-    };
-    let (Ok(generation), Ok(position)) = (generation.parse(), position.parse()) else { return };
-    if let Some(followed) = followed.iter().find(|followed| followed.model == model) {
-        followed.tell(generation, position);
-    }
-}
-
 /// Follows them for as long as it is let.
 #[expect(clippy::disallowed_methods, reason = "this is the loop that waits")]
 pub(super) async fn follow(connector: Connector, followed: Vec<Arc<Followed>>) {
@@ -95,7 +89,10 @@ async fn follow_once(
     followed: &[Arc<Followed>],
     was_lost: &mut bool,
 ) -> Result<(), tokio_postgres::Error> {
-    let (client, mut connection) = connector.connect().await?;
+    let Ok(connected) = tokio::time::timeout(CONNECT_WITHIN, connector.connect()).await else {
+        return Ok(());
+    };
+    let (client, mut connection) = connected?;
     let (tells, mut told) = mpsc::unbounded_channel();
     let driving = async {
         while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
@@ -106,7 +103,11 @@ async fn follow_once(
         Ok(())
     };
     let looking = async {
-        client.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
+        let listen = format!("LISTEN {CHANNEL}");
+        let Ok(listened) = tokio::time::timeout(LOOK_TIMEOUT, client.batch_execute(&listen)).await else {
+            return Ok(());
+        };
+        listened?;
         let mut tell: fn(&Followed, i64, Position) = Followed::tell_anew;
         loop {
             let Ok(looked) = tokio::time::timeout(LOOK_TIMEOUT, look_and(&client, followed, tell)).await
@@ -118,12 +119,10 @@ async fn follow_once(
             if std::mem::take(was_lost) {
                 tracing::info!("where the read models are is known again");
             }
-            let listening = async {
-                while let Some(notification) = told.recv().await {
-                    heard(followed, notification.payload());
-                }
-            };
-            let _ = tokio::time::timeout(LOOK_EVERY, listening).await;
+            // Anybody who can connect can say anything: a word is a reason to look, and no more.
+            if let Ok(Some(_)) = tokio::time::timeout(LOOK_EVERY, told.recv()).await {
+                while told.try_recv().is_ok() {}
+            }
         }
     };
     tokio::select! {
@@ -142,12 +141,18 @@ async fn look_and(
     followed: &[Arc<Followed>],
     tell: fn(&Followed, i64, Position),
 ) -> Result<(), tokio_postgres::Error> {
-    let rows = client.query_typed("SELECT name, generation FROM kite_read_models.models", &[]).await?;
+    let sql = "SELECT name, generation, schema_version
+               FROM kite_read_models.models JOIN kite_read_models.generations USING (generation) WHERE model = name";
+    let rows = client.query_typed(sql, &[]).await?;
     let mut questions = Vec::new();
     let mut asked = Vec::new();
     for row in &rows {
         let (model, generation): (&str, i64) = (row.get(0), row.get(1));
-        if let Some(followed) = followed.iter().find(|followed| followed.model == model) {
+        // Tables of another version are not for this program: it stays with those that it knows, until they are gone.
+        let is_it = |followed: &&Arc<Followed>| {
+            followed.model == model && followed.schema_version == row.get::<_, i64>(2)
+        };
+        if let Some(followed) = followed.iter().find(is_it) {
             let schema = schema_of(followed.model, generation);
             questions.push(format!("(SELECT position FROM {schema}.checkpoint WHERE id = 1)"));
             asked.push((followed, generation));

@@ -13,8 +13,9 @@ pub const SCHEMA: Schema = Schema {
     steps: &[include_str!("read_models.sql")],
     rights: Rights {
         functions: "",
-        // Whoever projects holds its row, so that another generation is shown between two steps.
-        tables: "kite_read_models.models, kite_read_models.log",
+        tables: "",
+        // Whoever projects holds the row of its model, so that another generation is shown between two steps.
+        updated: "kite_read_models.models, kite_read_models.log",
     },
 };
 
@@ -47,7 +48,7 @@ pub async fn make_first(
                 grant(&transaction, &schema_of(model.name(), generation)).await?;
                 // A newer program may show more in its views.
                 if version_of(&transaction, *model, generation).await? == Some(model.schema_version()) {
-                    transaction.batch_execute(&model.views(&schema_of(model.name(), generation))).await?;
+                    transaction.batch_execute(&views(*model, generation)).await?;
                 }
             }
             None => {
@@ -142,7 +143,13 @@ pub(crate) async fn show(
     let sql = "INSERT INTO kite_read_models.models (name, generation) VALUES ($1, $2)
                ON CONFLICT (name) DO UPDATE SET generation = excluded.generation";
     client.execute(sql, &[&model.name(), &generation]).await?;
-    client.batch_execute(&model.views(&schema_of(model.name(), generation))).await
+    client.batch_execute(&views(model, generation)).await
+}
+
+/// Makes the views. Whoever has one open for long is in the way: others are not to wait for that.
+fn views(model: &dyn Registered, generation: i64) -> String {
+    let views = model.views(&schema_of(model.name(), generation));
+    format!("SET LOCAL lock_timeout = '2s'; {views} SET LOCAL lock_timeout = DEFAULT;")
 }
 
 /// Takes away every generation but the one that is shown, and this one.

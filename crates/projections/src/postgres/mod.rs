@@ -35,7 +35,7 @@ use follow::Followed;
 use io::Io;
 
 /// How a session for queries is: each is planned for its values, and none may take the server for long.
-const READING: &str = "SET statement_timeout = '60s'";
+const READING: &str = "SET statement_timeout = '20s'";
 
 /// Where read models are kept in PostgreSQL.
 #[derive(Clone)]
@@ -152,6 +152,8 @@ impl Postgres {
             };
             let answer = question(&session.snapshot(&self.followed(model).schema()));
             let is_lost = matches!(&answer, Err(QueryError::Storage(error)) if error.is_of_the_connection());
+            let is_for_others =
+                matches!(&answer, Err(QueryError::Storage(error)) if error.is_for_another_try());
             if !is_lost {
                 turn.keep(session);
             }
@@ -160,8 +162,8 @@ impl Postgres {
                 Err(QueryError::Storage(error)) if error.is_of_a_missing_table() && !is_again => {
                     self.look()?
                 }
-                // The server has ended the connection while nobody used it; or it is another one now.
-                Err(QueryError::Storage(error)) if error.is_of_the_connection() && !is_again => {}
+                // The server has ended the connection while nobody used it; or it is another one now; or others were in the way.
+                Err(QueryError::Storage(_)) if is_for_others && !is_again => {}
                 answer => return answer,
             }
             is_again = true;
@@ -199,7 +201,7 @@ async fn check(client: &Client, log_id: Uuid, in_any_version: bool) -> Result<Ve
             Err(OpenError::OtherSchema { .. }) if in_any_version => 0,
             checked => checked?,
         };
-        Ok(Arc::new(Followed::new(model.name(), generation, 0)))
+        Ok(Arc::new(Followed::new(model, generation)))
     });
     let followed = followed.collect::<Result<Vec<_>, OpenError>>()?;
     follow::look(client, &followed).await.map_err(OpenError::server)?;

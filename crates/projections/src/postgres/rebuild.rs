@@ -2,14 +2,15 @@
 
 use kite_event_store::Position;
 
-use super::follow::{CHANNEL, word};
+use super::follow::CHANNEL;
 use super::generation::{drop_others, late_indexes, make, schema_of, show, shown};
 use super::{Postgres, Session, Showing, Writer};
 use crate::engine::{StorageError, Value};
 use crate::register::Registered;
 
 /// How the session is that makes and shows a generation. Whoever waits for a lock gives up before others wait long for it.
-const MAKING: &str = "SET lock_timeout = '30s'";
+const MAKING: &str = "SET lock_timeout = '30s'; SET statement_timeout = 0; SET idle_session_timeout = 0;
+    SET idle_in_transaction_session_timeout = 0";
 
 /// A generation that is being made. One at a time of each read model.
 pub(crate) struct Rebuild {
@@ -91,13 +92,12 @@ impl Rebuild {
         })
     }
 
-    /// Shows it from now on, at this position.
-    pub(crate) fn show(&self, position: Position) -> Result<(), StorageError> {
+    /// Shows it from now on.
+    pub(crate) fn show(&self) -> Result<(), StorageError> {
         let (model, generation) = (self.model, self.generation);
         self.session.run(async |client| {
             show(client, model, generation).await?;
-            let word = word(model.name(), generation, position);
-            client.execute("SELECT pg_notify($1, $2)", &[&CHANNEL, &word]).await?;
+            client.execute("SELECT pg_notify($1, $2)", &[&CHANNEL, &model.name()]).await?;
             client.batch_execute("COMMIT").await
         })
     }

@@ -173,7 +173,9 @@ impl Snapshot<'_> {
 
     /// The next rows of a cursor.
     pub(crate) fn fetch(&self, cursor: &str, rows: usize) -> Result<Vec<Row>, StorageError> {
-        self.session.query(&format!("FETCH {rows} FROM {cursor}"), &[])
+        // The first one may have to sort them all.
+        let sql = format!("FETCH {rows} FROM {cursor}");
+        self.session.run(async |client| client.query_typed(&sql, &[]).await)
     }
 }
 

@@ -3,7 +3,7 @@
 use kite_event_store::Position;
 use std::sync::Arc;
 
-use super::follow::{CHANNEL, Followed, word};
+use super::follow::{CHANNEL, Followed};
 use super::generation::{self, schema_of};
 use super::{Postgres, Session, Transaction};
 use crate::engine::{self, StorageError, Tables, Value};
@@ -15,7 +15,8 @@ use crate::sql::signed;
 /// empty when it was prepared. Commits are waited for: a position that was told is not to go back.
 const WRITING: &str =
     "SET plan_cache_mode = force_custom_plan; SET enable_seqscan = off; SET enable_hashjoin = off;
-    SET enable_mergejoin = off; SET jit = off; SET lock_timeout = '30s'";
+    SET enable_mergejoin = off; SET jit = off; SET lock_timeout = '30s'; SET statement_timeout = 0;
+    SET idle_in_transaction_session_timeout = 0; SET idle_session_timeout = 0";
 /// What nobody sees yet may be lost with the server: then it is made again. Once it is shown, everything before has been kept.
 const UNSEEN: &str = "SET synchronous_commit = off";
 
@@ -138,7 +139,7 @@ impl Writer {
         }
         let generation = open.generation;
         let transaction = Transaction::new(session);
-        let told = format!("SELECT pg_notify('{CHANNEL}', '{}')", word(model, open.generation, to));
+        let told = format!("SELECT pg_notify('{CHANNEL}', '{model}')");
         let told = if showing == Showing::Shown { told.as_str() } else { "" };
         let written = apply(Tables::Postgres(&transaction)).and_then(|()| Ok(transaction.commit(told)?));
         if written.is_err() && session.execute("ROLLBACK").is_err() {

@@ -80,6 +80,9 @@ pub trait Runner: Send {
     /// See [`ProjectError`]; after [`ProjectError::TakenOver`] and [`ProjectError::Damaged`] this projector must not
     /// continue.
     async fn step(&mut self, now: DateTime<Utc>) -> Result<Projected, ProjectError>;
+
+    /// Another process projects for now: what is known of the tables is learned again before the next step.
+    fn stands_by(&mut self);
 }
 
 /// Steps projectors until each has read the log up to `head`, when no loop steps them.
@@ -225,6 +228,11 @@ impl<M: ReadModel> Projector<M> {
         self
     }
 
+    /// Whether others may write the tables, too.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.writer.is_shared()
+    }
+
     pub(crate) fn into_writer(self) -> Writer {
         self.writer
     }
@@ -290,7 +298,7 @@ impl<M: ReadModel> Projector<M> {
             return Ok(self.overtaken());
         }
         self.position = piece.next;
-        self.told.send_replace(piece.next);
+        self.told.send_if_modified(|told| std::mem::replace(told, piece.next.max(*told)) < piece.next);
         match piece.events.last() {
             Some((last, _)) => self.current_at = Some(last.metadata.time),
             None if !piece.has_more => self.current_at = Some(now),
@@ -487,6 +495,14 @@ impl<M: ReadModel> Runner for Projector<M> {
 
     async fn step(&mut self, now: DateTime<Utc>) -> Result<Projected, ProjectError> {
         Projector::step(self, now).await
+    }
+
+    fn stands_by(&mut self) {
+        self.writer.give_up();
+        self.current_at = None;
+        // Who works shows how far it is.
+        self.measures.lag(0, Some(chrono::TimeDelta::zero()));
+        self.measures.parked.set(0.0);
     }
 }
 

@@ -11,6 +11,7 @@ use rusqlite::Connection;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::database::{self, Access};
@@ -24,8 +25,15 @@ use crate::read_models::ReadModels;
 use crate::register::Of;
 use crate::storage::{Storage, Writer};
 
-/// How often it is tried to show what was made again. Each time waits for half a minute for whoever is in the way.
-const SHOWN_TRIES_MAX: u32 = 20;
+/// How often it is tried to show what was made again, and what is waited between the tries.
+const SHOWN_TRIES_MAX: u32 = 100;
+const AHEAD_TRIES_MAX: u32 = 3;
+const BETWEEN_TRIES: Duration = Duration::from_secs(5);
+/// How often in a row a step may fail, as when the server is away for a while.
+const FAILED_STEPS_MAX: u32 = 60;
+const AFTER_A_FAILURE: Duration = Duration::from_secs(1);
+/// How a session is that looks at one moment for long.
+const LOOKING: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0";
 /// Where models are rebuilt, within the data directory.
 const DIRECTORY: &str = "replay";
 
@@ -280,7 +288,7 @@ pub(crate) async fn verify_model<M: ReadModel>(
         }
         Storage::Postgres(postgres) => {
             // A long look, at one moment.
-            let session = postgres.session("SET statement_timeout = 0").map_err(model_error)?;
+            let session = postgres.session(LOOKING).map_err(model_error)?;
             let live = Live::Postgres(session.snapshot(&postgres.schema(M::NAME)));
             verify_against::<M>(store, postgres.scratch_dir(), live).await
         }
@@ -361,21 +369,27 @@ async fn rebuild_beside<M: ReadModel>(
         let live = rebuild.hold().map_err(storage)?;
         events += to_the_end(&mut projector, live).await?;
         let position = projector.position();
-        if position < live {
-            return Err(ReplayError::AheadOfLog { model: M::NAME, live, end: position });
+        if position < live && tries >= AHEAD_TRIES_MAX {
+            // What this is for: the log has lost what the other one shows.
+            tracing::warn!(model = M::NAME, live, end = position, "the read model was ahead of the log");
         }
-        let Err(error) = rebuild.show(position) else { break position };
+        let shown = match position < live && tries < AHEAD_TRIES_MAX {
+            // The end of the log may be known a moment later.
+            true => Err(None),
+            false => rebuild.show().map_err(Some),
+        };
+        let Err(error) = shown else { break position };
         rebuild.let_go().map_err(storage)?;
         // Whoever has a view open for long is in the way of its change.
-        if tries == SHOWN_TRIES_MAX {
-            return Err(storage(error));
+        if let Some(error) = error {
+            if tries == SHOWN_TRIES_MAX {
+                return Err(storage(error));
+            }
+            let error = kite_event_store::describe(&error);
+            tracing::warn!(model = M::NAME, error, "what was made again cannot be shown yet, trying again");
         }
-        tracing::warn!(
-            model = M::NAME,
-            error = kite_event_store::describe(&error),
-            "what was made again cannot be shown yet, trying again"
-        );
         tries += 1;
+        pause(BETWEEN_TRIES).await;
         events += to_the_end(&mut projector, Position::MAX).await?;
     };
     drop(projector);
@@ -403,16 +417,29 @@ async fn rebuild_beside<M: ReadModel>(
 
 /// Steps the projector up to a position, or until there is nothing left. Returns how many events it has applied.
 async fn to_the_end<M: ReadModel>(projector: &mut Projector<M>, until: Position) -> Result<u64, ReplayError> {
-    let mut events = 0;
+    let (mut events, mut failed) = (0, 0);
     while projector.position() < until {
         // The time is for the metric of the lag, which means nothing here.
-        let step = projector.step(DateTime::UNIX_EPOCH).await;
-        match step.map_err(|source| ReplayError::Project { model: M::NAME, source })? {
-            Projected::Idle { .. } => break,
-            Projected::Advanced { events: applied, .. } => events += applied as u64,
+        match projector.step(DateTime::UNIX_EPOCH).await {
+            Ok(Projected::Idle { .. }) => break,
+            Ok(Projected::Advanced { events: applied, .. }) => {
+                events += applied as u64;
+                failed = 0;
+            }
+            // A server comes back; a file does not.
+            Err(ProjectError::Apply { .. }) if projector.is_shared() && failed < FAILED_STEPS_MAX => {
+                failed += 1;
+                pause(AFTER_A_FAILURE).await;
+            }
+            Err(source) => return Err(ReplayError::Project { model: M::NAME, source }),
         }
     }
     Ok(events)
+}
+
+#[expect(clippy::disallowed_methods, reason = "an operator's command waits for others")]
+async fn pause(time: Duration) {
+    tokio::time::sleep(time).await;
 }
 
 async fn rebuild_file<M: ReadModel>(

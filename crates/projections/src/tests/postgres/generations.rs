@@ -130,7 +130,7 @@ fn what_is_made_is_written_while_nobody_projects_the_other() {
     rebuild.let_go().unwrap();
     assert!(matches!(live.write(0, 3, |_| Ok(())).unwrap().unwrap(), Written::Done));
     assert_eq!(rebuild.hold().unwrap(), 3);
-    rebuild.show(7).unwrap();
+    rebuild.show().unwrap();
     assert!(matches!(live.write(3, 9, |_| Ok(())).unwrap().unwrap(), Written::Overtaken));
     assert!(matches!(live.write(7, 9, |_| Ok(())).unwrap().unwrap(), Written::Done));
 }
