@@ -10,7 +10,7 @@ use crate::engine::{self, StorageError};
 use crate::error::OpenError;
 use crate::read_model::{ReadModel, Upgrade};
 use crate::sql::signed;
-use crate::table::{Index, Table, integer, sqlite, text};
+use crate::table::{Index, Table, create_indexes as create_indexes_of, integer, sqlite, text};
 
 /// In every file: up to where the rows follow the log.
 pub(crate) static CHECKPOINT: Table =
@@ -114,7 +114,7 @@ fn create_or_check<M: ReadModel>(connection: &Connection, access: Access) -> Res
         return Err(OpenError::OtherSchema { model: M::NAME, found, known: M::SCHEMA_VERSION });
     }
     let indexes = match access {
-        Access::Shared => sqlite::create_indexes(M::TABLES),
+        Access::Shared => create_indexes_of(M::TABLES.iter().copied()),
         Access::Sole => String::new(),
     };
     connection
@@ -148,7 +148,7 @@ pub(crate) fn upgrade<M: ReadModel>(connection: &Connection) -> rusqlite::Result
 
 /// Makes the indexes that [`Access::Sole`] left out.
 pub(crate) fn create_indexes<M: ReadModel>(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute_batch(&sqlite::create_indexes(M::TABLES))
+    connection.execute_batch(&create_indexes_of(M::TABLES.iter().copied()))
 }
 
 /// Up to where the tables follow the log.

@@ -34,7 +34,7 @@ pub(crate) trait Registered: Sync {
 
     /// Makes the indexes that were left out.
     fn create_late_indexes(&self) -> String {
-        table::postgres::create_indexes(self.tables().into_iter())
+        table::create_indexes(self.tables().into_iter())
     }
 
     /// Shows the tables of this schema in the views for people.

@@ -163,7 +163,7 @@ impl Snapshot<'_> {
         })
     }
 
-    /// Goes through all that the SQL finds, a piece at a time: the next one, and nothing at the end.
+    /// Begins to go through all that the SQL finds, a piece at a time.
     pub(crate) fn declare(&self, cursor: &str, sql: &str) -> Result<(), StorageError> {
         if let Some(begin) = self.begin.take() {
             self.session.execute(&begin)?;
@@ -171,7 +171,7 @@ impl Snapshot<'_> {
         self.session.execute(&format!("DECLARE {cursor} NO SCROLL CURSOR FOR {sql}"))
     }
 
-    /// The next rows of a cursor.
+    /// The next rows of a cursor; none at the end.
     pub(crate) fn fetch(&self, cursor: &str, rows: usize) -> Result<Vec<Row>, StorageError> {
         // The first one may have to sort them all.
         let sql = format!("FETCH {rows} FROM {cursor}");

@@ -158,6 +158,13 @@ impl ModelReport {
     }
 }
 
+impl ModelReport {
+    /// It was made again and is in place: there is nothing to compare it with.
+    fn of_made(name: &'static str, position: Position, events: u64, rows: u64, parked: u64) -> Self {
+        Self { is_there: true, position, events, rows, parked, ..Self::of_none(name) }
+    }
+}
+
 impl Report {
     /// Whether nothing differs, and nothing is missing that should have been compared.
     pub fn is_clean(&self) -> bool {
@@ -402,17 +409,7 @@ async fn rebuild_beside<M: ReadModel>(
             "the tables that were shown before are still there; the next rebuild takes them away"
         );
     }
-    Ok(ModelReport {
-        name: M::NAME,
-        is_there: true,
-        position,
-        has_read_nothing: false,
-        events,
-        rows,
-        differences_total: 0,
-        differences: Vec::new(),
-        parked,
-    })
+    Ok(ModelReport::of_made(M::NAME, position, events, rows, parked))
 }
 
 /// Steps the projector up to a position, or until there is nothing left. Returns how many events it has applied.
@@ -461,18 +458,7 @@ async fn rebuild_file<M: ReadModel>(
     let Made { connection, position, events } = made;
     connection.close().map_err(|(_, source)| sqlite(source))?;
     swap_in::<M>(data_dir)?;
-    let differences = Vec::new();
-    Ok(ModelReport {
-        name: M::NAME,
-        is_there: true,
-        position,
-        has_read_nothing: false,
-        events,
-        rows,
-        differences_total: 0,
-        differences,
-        parked,
-    })
+    Ok(ModelReport::of_made(M::NAME, position, events, rows, parked))
 }
 
 /// A rebuilt model, without secondary indexes.

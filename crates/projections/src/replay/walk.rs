@@ -6,7 +6,7 @@ use std::vec;
 
 use crate::engine::{Connection, Row, StorageError};
 use crate::postgres::Snapshot;
-use crate::table::{Kind, Table, postgres, sqlite};
+use crate::table::{Kind, Table, everything_of};
 
 /// Rows that a server is asked for at once.
 const ROWS: usize = 2_000;
@@ -26,11 +26,11 @@ impl<'c> Question<'c> {
     pub(super) fn of(connection: Connection<'c>, table: &'c Table) -> Result<Self, StorageError> {
         let asked = match connection {
             Connection::Sqlite(connection) => {
-                Asked::Sqlite(connection.prepare_cached(&sqlite::everything_of(table))?)
+                Asked::Sqlite(connection.prepare_cached(&everything_of(table))?)
             }
             Connection::Postgres(snapshot) => {
                 let cursor = format!("walk_{}", table.name);
-                snapshot.declare(&cursor, &postgres::everything_of(table))?;
+                snapshot.declare(&cursor, &everything_of(table))?;
                 Asked::Postgres { snapshot, cursor }
             }
         };

@@ -3,11 +3,13 @@
 //! The statement that makes the table, those that read and write its rows ([`Statement`]), and the comparison of two
 //! files are derived from the descriptor. None of it depends on an engine, except for the texts in `sqlite` and `postgres`.
 
+mod common;
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
 mod statement;
 mod verb;
 
+pub(crate) use common::{create_indexes, everything_of};
 pub(crate) use statement::{Statement, Verbs, verbs};
 pub(crate) use verb::Pick;
 

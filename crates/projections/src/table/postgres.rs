@@ -2,8 +2,9 @@
 //!
 //! A statement takes many rows at once: one array for each column. Texts are compared byte by byte, as in SQLite.
 
+use super::common::{self, key_of};
 use super::verb::{Pick, Verb};
-use super::{Column, Index, Kind, Role, Table};
+use super::{Column, Kind, Role, Table};
 
 /// A statement over arrays.
 #[derive(Debug)]
@@ -29,23 +30,7 @@ CREATE FUNCTION hex(bytea) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RET
 
 /// Makes the tables in the schema that is searched first, and the indexes that the fold itself looks up by.
 pub(crate) fn create_tables<'t>(tables: impl Iterator<Item = &'t Table>) -> String {
-    let tables = tables.map(|table| {
-        let indexes = table.indexes.iter().filter(|index| !index.is_late);
-        let indexes: String = indexes.map(|index| create_index(table, index)).collect();
-        let row = table
-            .only_row
-            .map_or_else(String::new, |number| format!("INSERT INTO {} VALUES (1, {number});\n", table.name));
-        format!("{}{row}{indexes}", create_table(table))
-    });
-    FUNCTIONS.to_owned() + &tables.collect::<String>()
-}
-
-/// Makes the indexes that are for queries only.
-pub(crate) fn create_indexes<'t>(tables: impl Iterator<Item = &'t Table>) -> String {
-    let late = tables.flat_map(|table| {
-        table.indexes.iter().filter(|index| index.is_late).map(|index| create_index(table, index))
-    });
-    late.collect()
+    FUNCTIONS.to_owned() + &common::create_tables(tables, create_table)
 }
 
 fn create_table(table: &Table) -> String {
@@ -70,16 +55,6 @@ fn column_of(table: &Table, column: &Column) -> String {
         _ => String::new(),
     };
     format!("{} {kind}{presence}{zero}{check}", column.name)
-}
-
-fn create_index(table: &Table, index: &Index) -> String {
-    let unique = if index.is_unique { "UNIQUE " } else { "" };
-    let only = if index.only.is_empty() { String::new() } else { format!(" WHERE {}", index.only) };
-    format!("CREATE {unique}INDEX {} ON {} ({}){only};\n", index.name, table.name, index.columns.join(", "))
-}
-
-fn key_of(table: &Table) -> Vec<&'static str> {
-    table.key().map(|(_, column)| column.name).collect()
 }
 
 /// The text of a statement.
@@ -143,12 +118,6 @@ pub(super) fn text_of(table: &Table, verb: Verb) -> BulkText {
         parameters: columns.iter().map(parameter).collect(),
         is_once_a_key: matches!(verb, Verb::Upsert(_) | Verb::Update(_)),
     }
-}
-
-/// Every row of a table, in the order of its key.
-pub(crate) fn everything_of(table: &Table) -> String {
-    let columns: Vec<&str> = table.columns.iter().map(|column| column.name).collect();
-    format!("SELECT {} FROM {} ORDER BY {}", columns.join(", "), table.name, key_of(table).join(", "))
 }
 
 fn named(table: &Table, names: &[&'static str]) -> Vec<&'static Column> {

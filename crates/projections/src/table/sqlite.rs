@@ -2,28 +2,13 @@
 //!
 //! A table whose key is one number is stored by it; every other by its key (WITHOUT ROWID). All tables are STRICT.
 
+use super::common::{self, key_of};
 use super::verb::Verb;
-use super::{Column, Index, Kind, Role, Table};
+use super::{Column, Kind, Role, Table};
 
 /// Makes the tables, and the indexes that the fold itself looks up by.
 pub(crate) fn create_tables(tables: &[&Table]) -> String {
-    let tables = tables.iter().map(|table| {
-        let indexes = table.indexes.iter().filter(|index| !index.is_late);
-        let indexes: String = indexes.map(|index| create_index(table, index)).collect();
-        let row = table
-            .only_row
-            .map_or_else(String::new, |number| format!("INSERT INTO {} VALUES (1, {number});\n", table.name));
-        format!("{}{row}{indexes}", create_table(table))
-    });
-    tables.collect()
-}
-
-/// Makes the indexes that are for queries only.
-pub(crate) fn create_indexes(tables: &[&Table]) -> String {
-    let late = tables.iter().flat_map(|table| {
-        table.indexes.iter().filter(|index| index.is_late).map(|index| create_index(table, index))
-    });
-    late.collect()
+    common::create_tables(tables.iter().copied(), create_table)
 }
 
 fn create_table(table: &Table) -> String {
@@ -60,22 +45,6 @@ fn is_by_number(table: &Table) -> bool {
     let mut key = table.key();
     let first = key.next().is_some_and(|(_, column)| column.kind == Kind::Integer);
     first && key.next().is_none()
-}
-
-fn create_index(table: &Table, index: &Index) -> String {
-    let unique = if index.is_unique { "UNIQUE " } else { "" };
-    let only = if index.only.is_empty() { String::new() } else { format!(" WHERE {}", index.only) };
-    format!("CREATE {unique}INDEX {} ON {} ({}){only};\n", index.name, table.name, index.columns.join(", "))
-}
-
-/// Every row of a table, in the order of its key.
-pub(crate) fn everything_of(table: &Table) -> String {
-    let columns: Vec<&str> = table.columns.iter().map(|column| column.name).collect();
-    format!("SELECT {} FROM {} ORDER BY {}", columns.join(", "), table.name, key_of(table).join(", "))
-}
-
-fn key_of(table: &Table) -> Vec<&'static str> {
-    table.key().map(|(_, column)| column.name).collect()
 }
 
 /// The text of a statement.

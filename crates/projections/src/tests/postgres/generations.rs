@@ -134,3 +134,19 @@ fn what_is_made_is_written_while_nobody_projects_the_other() {
     assert!(matches!(live.write(3, 9, |_| Ok(())).unwrap().unwrap(), Written::Overtaken));
     assert!(matches!(live.write(7, 9, |_| Ok(())).unwrap().unwrap(), Written::Done));
 }
+
+/// The way out when the log has lost what a model shows.
+#[test]
+fn a_model_that_is_ahead_of_the_log_is_made_again() {
+    let mut bench = bench();
+    bench.accept(1, 3, MessageClass::Notice);
+    bench.project();
+    bench.execute("delivery", "UPDATE checkpoint SET position = 77");
+    run(replay::rebuild(bench.store.clone(), bench.storage())).unwrap();
+    bench.restart();
+    bench.accept(2, 4, MessageClass::Notice);
+    bench.project();
+    assert_eq!(bench.models.delivery.totals().unwrap().counts.messages, 7);
+    let report = run(replay::verify(bench.store.clone(), bench.storage())).unwrap();
+    assert!(report.is_clean(), "{report}");
+}
