@@ -285,12 +285,26 @@ async fn a_process_whose_log_has_lost_something_ends_and_its_read_models_are_not
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_written_at_one_process_is_read_at_another() -> anyhow::Result<()> {
+    let settings = |ground: &Ground| ground.settings("\"api\", \"projector\"");
+    write_at_one_and_read_at_another(settings, settings).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_without_a_projector_reads_what_another_one_projects() -> anyhow::Result<()> {
+    let with = |ground: &Ground| ground.shared_settings("\"api\", \"projector\"");
+    let without = |ground: &Ground| ground.shared_settings("\"api\"");
+    write_at_one_and_read_at_another(with, without).await
+}
+
+async fn write_at_one_and_read_at_another(
+    one: impl Fn(&Ground) -> String,
+    another: impl Fn(&Ground) -> String,
+) -> anyhow::Result<()> {
     with_seed(async |seed| {
         let ground = Ground::make().await?;
-        let house = House::build_as(seed, &ground.settings("\"api\", \"projector\"")).await?;
+        let house = House::build_as(seed, &one(&ground)).await?;
         let address = free_address()?;
-        let settings = ground.settings("\"api\", \"projector\"");
-        let other = Other::start(&format!("listen = \"{address}\"\n{settings}"))?;
+        let other = Other::start(&format!("listen = \"{address}\"\n{}", another(&ground)))?;
         wait_until_ready(&format!("http://{address}/readyz"), SOON).await?;
         for number in 0..20 {
             house.write_here_and_read_there(number, &format!("http://{address}")).await?;
@@ -327,25 +341,6 @@ async fn shared_read_models_are_made_again_by_the_owner_while_everything_goes_on
         }
         let accepted = load.finish(&house).await?;
         house.judge(&accepted, 0).await?;
-        Ok(())
-    })
-    .await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_without_a_projector_reads_what_another_one_projects() -> anyhow::Result<()> {
-    with_seed(async |seed| {
-        let ground = Ground::make().await?;
-        let house = House::build_as(seed, &ground.shared_settings("\"api\", \"projector\"")).await?;
-        let address = free_address()?;
-        let settings = ground.shared_settings("\"api\"");
-        let other = Other::start(&format!("listen = \"{address}\"\n{settings}"))?;
-        wait_until_ready(&format!("http://{address}/readyz"), SOON).await?;
-        for number in 0..20 {
-            house.write_here_and_read_there(number, &format!("http://{address}")).await?;
-        }
-        other.end()?;
-        house.terminate().await?;
         Ok(())
     })
     .await
