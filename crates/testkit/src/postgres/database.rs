@@ -1,8 +1,8 @@
 //! A database of its own for one test, on the server that `cargo xtask test` starts.
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::atomic::{AtomicU32, Ordering};
 use tokio_postgres::NoTls;
+use uuid::Uuid;
 
 use super::server::Server;
 
@@ -47,8 +47,8 @@ impl Database {
     /// # Panics
     /// If the server refuses.
     pub async fn at(server: String) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let name = format!("test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        // Not the number of the process: numbers come back while the server still has the databases of those before.
+        let name = format!("test_{}", Uuid::now_v7().simple());
         // Nobody may be connected to the database that a new one is a copy of; this one is never used otherwise.
         execute(
             &format!("{server}postgres"),
