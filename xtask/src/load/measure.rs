@@ -22,6 +22,20 @@ pub(crate) fn cpu_seconds(process: u32) -> anyhow::Result<f64> {
     cpu_of(&stat).with_context(|| format!("not understood: {stat}"))
 }
 
+/// CPU time that a process has used so far, with all those that it has started, also those that have ended.
+pub(crate) fn cpu_seconds_of_family(process: u32) -> anyhow::Result<f64> {
+    let own = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    let mut used = cpu_of_family(&own).with_context(|| format!("not understood: {own}"))?;
+    for entry in std::fs::read_dir("/proc")? {
+        // What ends while we look counts for who started it.
+        let Ok(stat) = std::fs::read_to_string(entry?.path().join("stat")) else { continue };
+        if parent_of(&stat) == Some(process) {
+            used += cpu_of_family(&stat).with_context(|| format!("not understood: {stat}"))?;
+        }
+    }
+    Ok(used)
+}
+
 /// Bytes that a process has caused to be written to the disk so far.
 pub(crate) fn written_bytes(process: u32) -> anyhow::Result<u64> {
     let io = std::fs::read_to_string(format!("/proc/{process}/io"))?;
@@ -50,12 +64,26 @@ fn name_of(stat: &str) -> Option<&str> {
     Some(stat.split_once('(')?.1.rsplit_once(')')?.0)
 }
 
-/// The name in parentheses may hold spaces; after it, user and system time are the 12th and 13th field.
+/// User and system time.
 fn cpu_of(stat: &str) -> Option<f64> {
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-    let user: f64 = fields.next()?.parse().ok()?;
-    let system: f64 = fields.next()?.parse().ok()?;
-    Some((user + system) / TICKS_PER_SECOND)
+    ticks(stat, 2)
+}
+
+/// The same, and that of children that have ended.
+fn cpu_of_family(stat: &str) -> Option<f64> {
+    ticks(stat, 4)
+}
+
+/// The name in parentheses may hold spaces; from the 12th field after it on: user and system time, and both of the children that have
+/// ended.
+fn ticks(stat: &str, fields: usize) -> Option<f64> {
+    let times = stat.rsplit_once(')')?.1.split_whitespace().skip(11).take(fields);
+    let ticks = times.map(|ticks| ticks.parse::<f64>().ok()).sum::<Option<f64>>()?;
+    Some(ticks / TICKS_PER_SECOND)
+}
+
+fn parent_of(stat: &str) -> Option<u32> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// Memory that a process has resident.
@@ -149,8 +177,10 @@ mod tests {
 
     #[test]
     fn proc_is_understood() {
-        let stat = "4242 (kite (serve) 2) S 1 2 3 0 -1 4194560 100 0 0 0 1234 766 0 0 20 0 9 0 5 6 7";
+        let stat = "4242 (kite (serve) 2) S 1 2 3 0 -1 4194560 100 0 0 0 1234 766 300 200 20 0 9 0 5 6 7";
         assert_eq!(cpu_of(stat), Some(20.0));
+        assert_eq!(cpu_of_family(stat), Some(25.0));
+        assert_eq!(parent_of(stat), Some(1));
         assert_eq!(written_of("rchar: 3\nwrite_bytes: 8192\ncancelled_write_bytes: 0\n"), Some(8192));
         assert_eq!(name_of(stat), Some("kite (serve) 2"));
         assert!(!cpu_seconds_by_thread(std::process::id()).unwrap().is_empty());
@@ -160,6 +190,7 @@ mod tests {
         );
         assert!(anonymous_bytes(std::process::id()).unwrap() > 0);
         assert!(cpu_seconds(std::process::id()).unwrap() >= 0.0);
+        assert!(cpu_seconds_of_family(std::process::id()).unwrap() >= 0.0);
         assert!(resident_bytes(std::process::id()).unwrap() > 0);
         assert!(open_descriptors(std::process::id()).unwrap() > 2);
     }

@@ -14,6 +14,7 @@ pub(crate) mod measure;
 mod platform;
 mod profile;
 mod report;
+mod server;
 mod stages;
 
 use std::os::unix::process::CommandExt;
@@ -28,6 +29,7 @@ use crate::paths::{cargo, target};
 use crate::servers::PostgresServer;
 use profile::Profiler;
 use report::Report;
+use server::LoadServer;
 use stages::Plan;
 
 /// Options of `cargo xtask load`.
@@ -55,7 +57,7 @@ pub(crate) struct LoadOptions {
     /// Only these stages.
     #[arg(long, value_delimiter = ',', value_name = "STAGE,…")]
     only: Vec<StageName>,
-    /// Where the log is, one profile after the other in one run.
+    /// Where log and read models are, one profile after the other in one run.
     #[arg(long, value_delimiter = ',', value_name = "PROFILE,…", default_value = "embedded")]
     profile: Vec<Profile>,
     /// Where data is written; the disk that is measured. Default: below cargo's target directory.
@@ -66,12 +68,12 @@ pub(crate) struct LoadOptions {
     json: bool,
 }
 
-/// Where the log is.
+/// Where log and read models are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Profile {
-    /// In a file: the default of Kite.
+    /// In files: the default of Kite.
     Embedded,
-    /// In a PostgreSQL server of its own on this machine. The stages store, accept and growth are left out: they are about the file.
+    /// In a PostgreSQL server of its own on this machine. The stages store, accept and growth are left out: they are about files.
     Postgres,
 }
 
@@ -105,9 +107,11 @@ pub(crate) fn run(options: &LoadOptions) -> anyhow::Result<()> {
     for profile in &options.profile {
         let server = match profile {
             Profile::Embedded => None,
-            Profile::Postgres => Some(PostgresServer::start()?),
+            Profile::Postgres => Some(PostgresServer::start_with(&server::SETTINGS)?),
         };
-        let plan = plan(options, directory.clone(), server.as_ref().map(PostgresServer::url));
+        let load_server =
+            server.as_ref().map(|server| LoadServer { url: server.url(), process: server.process() });
+        let plan = plan(options, directory.clone(), load_server);
         let report = runtime.block_on(async {
             let mut terminated = signal(SignalKind::terminate())?;
             tokio::select! {
@@ -149,7 +153,7 @@ pub(crate) fn run_optimised() -> anyhow::Result<()> {
     Err(error).context("the optimised program cannot be started")
 }
 
-fn plan(options: &LoadOptions, directory: PathBuf, postgres: Option<String>) -> Plan {
+fn plan(options: &LoadOptions, directory: PathBuf, postgres: Option<LoadServer>) -> Plan {
     let quick = Plan {
         directory,
         postgres,

@@ -24,6 +24,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::generator::Target;
+use super::server::LoadServer;
 use super::stages::Plan;
 use crate::paths::target;
 
@@ -57,6 +58,8 @@ pub(crate) struct Platform {
     relay_admin: Url,
     tenant_key: String,
     data: TempDir,
+    /// The server with log and read models, and the name of the database.
+    postgres: Option<(LoadServer, String)>,
 }
 
 /// What relay-sim prints when it is ready.
@@ -80,8 +83,11 @@ impl Platform {
     ) -> anyhow::Result<Self> {
         let data = tempfile::tempdir_in(&plan.directory)?;
         let mut settings = settings.to_vec();
+        let mut postgres = None;
         if let Some(server) = &plan.postgres {
-            settings.extend(make_log(server.clone()).await?);
+            let database = Database::at(server.url.clone()).await;
+            settings.extend(migrated(&database)?);
+            postgres = Some((server.clone(), database.name().to_owned()));
         }
         let address = free_address()?;
         let (relays, addresses) = start_relays(data.path(), address)?;
@@ -91,7 +97,7 @@ impl Platform {
         let admin = Client { address, key: ADMIN_KEY.to_owned() };
         let tenant_key = set_up(&admin, &addresses).await?;
         let relay_admin = Url::parse(&addresses.admin)?;
-        Ok(Self { kite, relays, address, relay_admin, tenant_key, data })
+        Ok(Self { kite, relays, address, relay_admin, tenant_key, data, postgres })
     }
 
     /// Where sendings go.
@@ -107,6 +113,11 @@ impl Platform {
     /// relay-sim's process id.
     pub(crate) fn relays_process(&self) -> u32 {
         self.relays.id()
+    }
+
+    /// The PostgreSQL server with everything, and the name of the database.
+    pub(crate) fn postgres(&self) -> Option<(&LoadServer, &str)> {
+        self.postgres.as_ref().map(|(server, database)| (server, &**database))
     }
 
     /// Where Kite keeps everything.
@@ -193,8 +204,7 @@ fn start_relays(directory: &Path, kite: SocketAddr) -> anyhow::Result<(Process, 
 }
 
 /// Makes a log and read models in a new database; what Kite has to be told to use them.
-async fn make_log(server: String) -> anyhow::Result<[(&'static str, String); 4]> {
-    let database = Database::at(server).await;
+fn migrated(database: &Database) -> anyhow::Result<[(&'static str, String); 4]> {
     let told = [
         ("KITE_STORE__ENGINE", "postgres".to_owned()),
         ("KITE_READ_MODELS__ENGINE", "postgres".to_owned()),

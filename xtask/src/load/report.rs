@@ -5,7 +5,11 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::server::{CostlyStatement, Done};
 use super::stages::whole::HIGHEST;
+
+/// Of a statement so much is shown.
+const STATEMENT_CHARACTERS: usize = 60;
 
 /// Everything that was measured. What was not is absent.
 #[derive(Default, Serialize)]
@@ -37,6 +41,9 @@ pub(crate) struct Report {
     /// Each stage's part of Kite's CPU time on the whole path; for people.
     #[serde(skip)]
     pub(crate) stages: Vec<(&'static str, f64)>,
+    /// The server's statements that took longest, with their time for each message on the whole path; for people.
+    #[serde(skip)]
+    pub(crate) statements: Vec<CostlyStatement>,
     /// Figures divided by each other: these hold from machine to machine, the figures themselves do not.
     ratios: BTreeMap<&'static str, f64>,
     /// What explains the figures, for people.
@@ -80,8 +87,11 @@ pub(crate) struct Whole {
     pub(crate) written_bytes_per_message: f64,
     /// CPU time by the names of Kite's threads.
     pub(crate) cpu_us_per_message_by_thread: BTreeMap<String, f64>,
-    /// Disk: the log and all read models.
+    /// Disk: the log and all read models, as far as they are in files.
     pub(crate) bytes_per_message: f64,
+    /// What the PostgreSQL server did for each message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) server_per_message: Option<Done>,
 }
 
 /// What a message costs when so many are stored.
@@ -130,7 +140,7 @@ pub(crate) struct Hostile {
     pub(crate) rss_mb_max: f64,
 }
 
-fn rounded<S: serde::Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn rounded<S: serde::Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(hundredths(*value))
 }
 
@@ -197,6 +207,17 @@ impl Report {
             for (thread, used) in &whole.cpu_us_per_message_by_thread {
                 row(&format!("  CPU µs a message, threads {thread}"), *used);
             }
+            if let Some(server) = &whole.server_per_message {
+                row("  server, CPU µs a message", server.cpu_us);
+                row("  server, bytes written ahead a message", server.wal_bytes);
+                row("  server, bytes of tables and indexes a message", server.database_bytes);
+                row("  server, transactions a thousand messages", server.transactions * 1e3);
+                row("  server, statements a thousand messages", server.statements * 1e3);
+                row("  server, round trips a thousand messages", server.round_trips * 1e3);
+            }
+            for statement in &self.statements {
+                row(&format!("  server, µs a message: {}", beginning(&statement.sql)), statement.us);
+            }
             for (stage, share) in &self.stages {
                 row(&format!("  CPU µs a message, {stage}"), share * whole.cpu_us_per_message);
             }
@@ -233,6 +254,12 @@ impl Report {
     }
 }
 
+/// What a statement begins with, on one line.
+fn beginning(sql: &str) -> String {
+    let words: Vec<&str> = sql.split_whitespace().collect();
+    words.join(" ").chars().take(STATEMENT_CHARACTERS).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,6 +280,7 @@ mod tests {
                 cpu_us_per_message_by_thread: BTreeMap::from([("kite".to_owned(), 60.0)]),
                 written_bytes_per_message: 2_000.0,
                 bytes_per_message: 900.0,
+                server_per_message: None,
             }),
             otp: Some(Otp { idle_p99_ms: 10.0, campaign_p99_ms: 50.0 }),
             ..Report::default()

@@ -17,6 +17,11 @@ pub(crate) struct PostgresServer {
 impl PostgresServer {
     /// Installs it unless it is there, and starts one with its data under `target/servers/`.
     pub(crate) fn start() -> anyhow::Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// The same, with more settings (`name=value`).
+    pub(crate) fn start_with(settings: &[&str]) -> anyhow::Result<Self> {
         let data = target().join("servers").join("postgres");
         let installation = match Installation::find(&data)? {
             Some(found) => found,
@@ -29,13 +34,18 @@ impl PostgresServer {
                 Installation::find(&data)?.context("installed, but PostgreSQL 15 or newer is not found")?
             }
         };
-        let server = Server::start(&installation, &[])?;
+        let server = Server::start(&installation, settings)?;
         Ok(Self { installation, server })
     }
 
     /// Where it is, without a database.
     pub(crate) fn url(&self) -> String {
         self.server.url("")
+    }
+
+    /// The process that all others of it come from.
+    pub(crate) fn process(&self) -> u32 {
+        self.server.process()
     }
 
     /// Sets the variables that `kite_testkit::postgres` reads.

@@ -72,12 +72,6 @@ impl LotRow {
         })
     }
 
-    /// The lot that the message of this row number is in.
-    pub(super) fn of_message(connection: Connection<'_>, message: i64) -> Result<Option<Self>, StorageError> {
-        let sql = select_lots!("WHERE first <= ?1 ORDER BY first DESC LIMIT 1");
-        connection.first(sql, values![message], Self::read)
-    }
-
     /// The lots of a sending from this number on, at most `limit`.
     pub(super) fn of_sending(
         connection: Connection<'_>,

@@ -21,18 +21,23 @@ use super::known::KnownMessage;
 use super::row::{LotRow, read, select_lots, select_messages};
 use super::schema::{SEARCH_BLOCK_BITS, search_hash};
 use super::word_numbers::{WordList, find};
-use crate::engine::{Connection, Row, StorageError, values};
+use crate::engine::{Connection, InRanges, Row, StorageError, values};
 use crate::error::QueryError;
 use crate::listing::{Cursor, Listing};
 use crate::sql::one_more;
 
 /// A page examines no more messages than this when it uses facets or a client reference.
-const SCANNED_MAX: i64 = 40_000;
+const SCANNED_MAX: usize = 40_000;
 /// A page reads no more rows of `facets` than this.
 const FACETS_MAX: usize = 60_000;
 /// Blocks whose facets are read together at first.
 const BLOCKS_AT_FIRST: i64 = 4;
-/// A page examines no more messages than this one by one.
+/// Places that are looked into together at first, and then so many times as many: nearly always the first one fills the page.
+const PLACES_AT_FIRST: usize = 1;
+const MORE_PLACES: usize = 4;
+/// Places that are looked into together at most.
+const PLACES_MAX: usize = 32;
+/// A page examines no more messages of an address than this.
 const LOOKED_UP_MAX: usize = 2_000;
 /// A page examines no more sendings of a client reference than this.
 const SENDINGS_MAX: usize = 1_000;
@@ -77,8 +82,15 @@ impl DeliveryQueries {
             let Some(terms) = Terms::of(connection, tenant, search)? else {
                 return Ok(Listing { items: Vec::new(), next: None });
             };
-            let mut seeker =
-                Seeker { connection, terms, limit, words: WordList::default(), found: Vec::new() };
+            let mut seeker = Seeker {
+                connection,
+                terms,
+                limit,
+                words: WordList::default(),
+                scanned: 0,
+                places: PLACES_AT_FIRST,
+                found: Vec::new(),
+            };
             let end = match (&search.to, &search.client_reference) {
                 (Some(address), _) => seeker.by_address(&identity(address), after)?,
                 (None, Some(reference)) => seeker.by_reference(tenant, reference, after)?,
@@ -151,17 +163,6 @@ impl<'s> Terms<'s> {
     }
 }
 
-/// How far a page has come through the blocks.
-struct Pieces {
-    /// Only messages before this one.
-    before: i64,
-    scanned: i64,
-    /// Rows of `facets`.
-    read: usize,
-    /// The pieces of the block that is being read.
-    block: Option<(i64, u64)>,
-}
-
 /// How a page ended.
 enum End {
     /// There is nothing more.
@@ -170,12 +171,45 @@ enum End {
     After(Cursor),
 }
 
+/// The messages of a block's pieces, the newest first, as far as they are before this one.
+fn pieces(block: i64, bits: u64, before: i64) -> impl Iterator<Item = Range<i64>> {
+    (0..PIECES as i64).rev().filter(move |place| bits >> place & 1 == 1).filter_map(move |place| {
+        let first = (block << BLOCK_BITS) + (place << PIECE_BITS);
+        let range = first..before.min(first + (1 << PIECE_BITS));
+        (!range.is_empty()).then_some(range)
+    })
+}
+
+fn messages_in(ranges: &[Range<i64>]) -> usize {
+    ranges.iter().map(|range| usize::try_from(range.end - range.start).unwrap_or(0)).sum()
+}
+
+/// The part of a range from its first to its last message of one of these lots.
+fn narrowed(range: &Range<i64>, lots: &BTreeMap<i64, LotRow>) -> Option<Range<i64>> {
+    let (_, newest) = lots.range(..range.end).next_back()?;
+    // One that begins before the range may reach into it.
+    let reaching = lot_of(range.start, lots).map(|_| range.start);
+    let start = reaching.or_else(|| lots.range(range.clone()).next().map(|(first, _)| *first))?;
+    let end = range.end.min(newest.first + newest.messages);
+    (start < end).then_some(start..end)
+}
+
+/// The one of these lots that a message is in.
+fn lot_of(message: i64, lots: &BTreeMap<i64, LotRow>) -> Option<&LotRow> {
+    let (_, lot) = lots.range(..=message).next_back()?;
+    (message < lot.first + lot.messages).then_some(lot)
+}
+
 /// One page on its way.
 struct Seeker<'s> {
     connection: Connection<'s>,
     terms: Terms<'s>,
     limit: usize,
     words: WordList,
+    /// Messages that were examined.
+    scanned: usize,
+    /// Places that are looked into next time.
+    places: usize,
     /// With their row numbers; one more than the page needs shows that there is more.
     found: Vec<(i64, KnownMessage)>,
 }
@@ -201,34 +235,35 @@ impl Seeker<'_> {
     }
 
     /// Goes through the blocks that can contain a match, the newest first. Some blocks at a time, and more each time: nearly always
-    /// the first ones fill the page, and their rows come all at once.
+    /// the first ones fill the page.
     fn by_facets(&mut self, after: Option<&Cursor>) -> Result<End, QueryError> {
         let before = after.map_or(Ok(i64::MAX), Cursor::number)?;
         let (oldest, newest) = self.blocks_of_time()?;
         let mut newest = newest.min(before.saturating_sub(1) >> BLOCK_BITS);
         let mut blocks = BLOCKS_AT_FIRST;
-        let mut place = Pieces { before, scanned: 0, read: 0, block: None };
+        let mut rows = 0;
         while newest >= oldest {
             let from = oldest.max(newest.saturating_sub(blocks - 1));
-            if let Some(end) = self.pieces_of(from..=newest, &mut place)? {
+            let (filled, end) = self.filled_pieces(from..=newest, &mut rows)?;
+            let pieces = filled.into_iter().flat_map(|(block, bits)| pieces(block, bits, before));
+            if let Some(end) = self.look_into(pieces.collect())? {
+                return Ok(end);
+            }
+            if let Some(end) = end {
                 return Ok(end);
             }
             (newest, blocks) = (from - 1, blocks.saturating_mul(4));
         }
-        match place.block {
-            Some((block, bits)) => {
-                Ok(self.block(block, bits, before, &mut place.scanned)?.unwrap_or(End::Over))
-            }
-            None => Ok(End::Over),
-        }
+        Ok(End::Over)
     }
 
-    /// Looks into the blocks of a range, up to the last one, which is kept for what comes after it.
-    fn pieces_of(
-        &mut self,
+    /// The pieces of these blocks in which there can be a match, the newest block first; and the end of the page, if that is all it
+    /// may read.
+    fn filled_pieces(
+        &self,
         blocks: RangeInclusive<i64>,
-        place: &mut Pieces,
-    ) -> Result<Option<End>, QueryError> {
+        rows: &mut usize,
+    ) -> Result<(Vec<(i64, u64)>, Option<End>), QueryError> {
         let sql = "SELECT block, counts FROM facets
              WHERE tenant = ?1 AND block BETWEEN ?2 AND ?3 AND length(counts) > 0
                AND (?4 IS NULL OR status = ?4) AND (?5 IS NULL OR class = ?5)
@@ -250,31 +285,43 @@ impl Seeker<'_> {
             self.terms.reason,
             self.terms.relay,
             self.terms.channel,
-            one_more(FACETS_MAX - place.read),
+            one_more(FACETS_MAX - *rows),
         ];
-        let mut end = None;
+        let mut found: Vec<(i64, u64)> = Vec::new();
         self.connection.each(sql, values, |row| {
-            let (next, more) = (row.get(0)?, filled(row.bytes(1)?));
-            place.block = match place.block {
-                Some((block, bits)) if block == next => Some((block, bits | more)),
-                Some((block, bits)) => {
-                    end = self.block(block, bits, place.before, &mut place.scanned)?;
-                    Some((next, more))
-                }
-                None => Some((next, more)),
-            };
-            place.read += 1;
-            if place.read >= FACETS_MAX && end.is_none() {
-                // Up to the block that is being read, which the next page begins with.
-                end = Some(End::After(Cursor::from_number((next + 1) << BLOCK_BITS)));
+            let (block, more) = (row.get(0)?, filled(row.bytes(1)?));
+            match found.last_mut() {
+                Some((last, bits)) if *last == block => *bits |= more,
+                _ => found.push((block, more)),
             }
-            Ok::<_, QueryError>(if end.is_some() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            })
+            *rows += 1;
+            Ok::<_, QueryError>(ControlFlow::Continue(()))
         })?;
-        Ok(end)
+        if *rows <= FACETS_MAX {
+            return Ok((found, None));
+        }
+        // The last block may have more rows: the next page begins with it.
+        let last = found.pop().map_or(0, |(block, _)| block);
+        Ok((found, Some(End::After(Cursor::from_number((last + 1) << BLOCK_BITS)))))
+    }
+
+    /// Looks for matches in these ranges, of which each is before the one before it.
+    fn look_into(&mut self, ranges: Vec<Range<i64>>) -> Result<Option<End>, QueryError> {
+        let mut ranges = ranges.as_slice();
+        while let Some(first) = ranges.first() {
+            if self.scanned >= SCANNED_MAX {
+                return Ok(Some(End::After(Cursor::from_number(first.end))));
+            }
+            let (next, later) = ranges.split_at(self.places.min(ranges.len()));
+            self.scanned += messages_in(next);
+            self.places = (self.places * MORE_PLACES).min(PLACES_MAX);
+            self.ranges(next)?;
+            if self.is_full() {
+                return Ok(Some(self.full()));
+            }
+            ranges = later;
+        }
+        Ok(None)
     }
 
     /// The first and the last block with messages of the requested time.
@@ -285,70 +332,42 @@ impl Seeker<'_> {
         self.connection.one(sql, values![from_ms, until_ms], |row| Ok((row.get(0)?, row.get(1)?)))
     }
 
-    /// Looks into pieces of a block, the newest first.
-    fn block(
-        &mut self,
-        block: i64,
-        bits: u64,
-        before: i64,
-        scanned: &mut i64,
-    ) -> Result<Option<End>, QueryError> {
-        for place in (0..PIECES as i64).rev().filter(|place| bits >> place & 1 == 1) {
-            let first = (block << BLOCK_BITS) + (place << PIECE_BITS);
-            let range = first..before.min(first + (1 << PIECE_BITS));
-            if range.is_empty() {
-                continue;
-            }
-            if *scanned >= SCANNED_MAX {
-                return Ok(Some(End::After(Cursor::from_number(range.end))));
-            }
-            *scanned += range.end - range.start;
-            self.range(range)?;
-            if self.is_full() {
-                return Ok(Some(self.full()));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Takes what matches in a range of messages, the newest first, until the page is full.
-    fn range(&mut self, range: Range<i64>) -> Result<(), QueryError> {
+    /// Takes what matches in these ranges of messages, the newest first, until the page is full.
+    fn ranges(&mut self, ranges: &[Range<i64>]) -> Result<(), QueryError> {
         let sql = select_lots!(
-            "WHERE first < ?2 AND first >= coalesce((SELECT max(first) FROM lots WHERE first <= ?1), 0) ORDER BY first"
+            "WHERE first < ?2 AND first >= coalesce((SELECT max(first) FROM lots WHERE first <= ?1), 0)"
         );
-        let lots = self.connection.all(sql, values![range.start, range.end], LotRow::read)?;
-        let admitted: BTreeMap<i64, LotRow> =
-            lots.into_iter().filter(|lot| self.terms.admits(lot)).map(|lot| (lot.first, lot)).collect();
-        let (Some(oldest), Some(newest)) = (admitted.first_key_value(), admitted.last_key_value()) else {
-            return Ok(());
-        };
-        let start = range.start.max(*oldest.0);
-        let end = range.end.min(newest.1.first + newest.1.messages);
-        self.messages(start..end, &admitted)
+        let mut admitted = BTreeMap::new();
+        // Those that begin in a range, and the one that reaches into it.
+        let limit = messages_in(ranges) + ranges.len();
+        let question = InRanges { sql, order: "first DESC", limit, ranges };
+        self.connection.each_in(&question, &[], |row| {
+            let lot = LotRow::read(row)?;
+            if self.terms.admits(&lot) && self.is_called_so(&lot)? {
+                admitted.insert(lot.first, lot);
+            }
+            Ok::<_, QueryError>(ControlFlow::Continue(()))
+        })?;
+        let narrowed: Vec<_> = ranges.iter().filter_map(|range| narrowed(range, &admitted)).collect();
+        self.messages(&narrowed, &admitted)
     }
 
-    fn messages(&mut self, range: Range<i64>, lots: &BTreeMap<i64, LotRow>) -> Result<(), QueryError> {
-        if self.is_full() {
-            return Ok(());
-        }
+    fn messages(&mut self, ranges: &[Range<i64>], lots: &BTreeMap<i64, LotRow>) -> Result<(), QueryError> {
         let sql = select_messages!(
             "WHERE id >= ?1 AND id < ?2 AND (?3 IS NULL OR status = ?3) AND (?4 IS NULL OR reason = ?4)
-               AND (?5 IS NULL OR relay = ?5) AND (?6 IS NULL OR channel = ?6)
-             ORDER BY id DESC"
+               AND (?5 IS NULL OR relay = ?5) AND (?6 IS NULL OR channel = ?6)"
         );
         let values = values![
-            range.start,
-            range.end,
             self.terms.status.map(Coded::code),
             self.terms.reason,
             self.terms.relay,
             self.terms.channel,
         ];
-        self.connection.each(sql, values, |row| {
+        let question = InRanges { sql, order: "id DESC", limit: messages_in(ranges), ranges };
+        self.connection.each_in(&question, values, |row| {
             let id: i64 = row.get(0)?;
-            let lot = lots.range(..=id).next_back().map(|(_, lot)| lot);
-            let lot = lot.filter(|lot| id < lot.first + lot.messages);
-            if let Some(lot) = lot
+            // Others may have the same hash.
+            if let Some(lot) = lot_of(id, lots)
                 && self.terms.is_to(row)?
             {
                 let message = read(self.connection, &mut self.words, lot, row)?;
@@ -367,32 +386,40 @@ impl Seeker<'_> {
         let newest = newest.unwrap_or(0).min(before.saturating_sub(1));
         let hash = search_hash(self.terms.tenant, address);
         let mut looked_up = 0;
-        let sql = "SELECT message FROM search WHERE block = ?1 AND hash = ?2 AND message < ?3 ORDER BY message DESC";
-        for block in (0..=newest.max(0) >> SEARCH_BLOCK_BITS).rev() {
-            let mut end = None;
-            self.connection.each(sql, values![block, hash, before], |row| {
-                let id: i64 = row.get(0)?;
-                if looked_up >= LOOKED_UP_MAX {
-                    end = Some(End::After(Cursor::from_number(id + 1)));
-                    return Ok::<_, QueryError>(ControlFlow::Break(()));
-                }
-                looked_up += 1;
-                let lot = LotRow::of_message(self.connection, id)?.filter(|lot| self.terms.admits(lot));
-                // Others may have the same hash.
-                if let Some(lot) = lot
-                    && self.is_called_so(&lot)?
-                {
-                    self.messages(id..id + 1, &BTreeMap::from([(lot.first, lot)]))?;
-                }
-                if self.is_full() {
-                    end = Some(self.full());
-                    return Ok(ControlFlow::Break(()));
-                }
-                Ok(ControlFlow::Continue(()))
+        let mut until = (newest.max(0) >> SEARCH_BLOCK_BITS) + 1;
+        let mut blocks = BLOCKS_AT_FIRST;
+        while until > 0 {
+            let from = until.saturating_sub(blocks).max(0);
+            let mut called = Vec::new();
+            let sql =
+                "SELECT message FROM search WHERE block = ?1 AND ?1 < ?2 AND hash = ?3 AND message < ?4";
+            let each: Vec<_> = (from..until).rev().map(|block| block..block + 1).collect();
+            // One more shows that there is more.
+            let limit = LOOKED_UP_MAX - looked_up + 1;
+            let question = InRanges { sql, order: "message DESC", limit, ranges: &each };
+            self.connection.each_in(&question, values![hash, before], |row| {
+                called.push(row.get(0)?);
+                let has_enough = called.len() >= limit;
+                Ok::<_, QueryError>(if has_enough {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                })
             })?;
-            if let Some(end) = end {
-                return Ok(end);
+            let beyond = called.get(LOOKED_UP_MAX - looked_up).copied();
+            called.truncate(LOOKED_UP_MAX - looked_up);
+            looked_up += called.len();
+            for ids in called.chunks(self.limit.clamp(1, PLACES_MAX)) {
+                let ranges: Vec<_> = ids.iter().map(|id: &i64| *id..id + 1).collect();
+                self.ranges(&ranges)?;
+                if self.is_full() {
+                    return Ok(self.full());
+                }
             }
+            if let Some(next) = beyond {
+                return Ok(End::After(Cursor::from_number(next + 1)));
+            }
+            (until, blocks) = (from, blocks.saturating_mul(4));
         }
         Ok(End::Over)
     }
@@ -418,25 +445,19 @@ impl Seeker<'_> {
         let values = values![tenant.as_str(), reference, &place.sending, one_more(SENDINGS_MAX)];
         let sendings: Vec<[u8; 16]> =
             self.connection.all(sql, values, |row| Ok::<_, QueryError>(row.get(0)?))?;
-        let mut scanned = 0;
         for (count, sending) in sendings.into_iter().enumerate() {
             let before = if sending == place.sending { place.before } else { i64::MAX };
             if count >= SENDINGS_MAX {
                 return Ok(End::After(Place { sending, before }.cursor()));
             }
-            if let Some(end) = self.sending(sending, before, &mut scanned)? {
+            if let Some(end) = self.sending(sending, before)? {
                 return Ok(end);
             }
         }
         Ok(End::Over)
     }
 
-    fn sending(
-        &mut self,
-        sending: [u8; 16],
-        before: i64,
-        scanned: &mut i64,
-    ) -> Result<Option<End>, QueryError> {
+    fn sending(&mut self, sending: [u8; 16], before: i64) -> Result<Option<End>, QueryError> {
         let sql = select_lots!("WHERE sending = ?1 AND first < ?2 ORDER BY first DESC");
         let lots = self.connection.all(sql, values![&sending, before], LotRow::read)?;
         for lot in lots {
@@ -444,11 +465,11 @@ impl Seeker<'_> {
             if !self.terms.admits(&lot) {
                 continue;
             }
-            if *scanned >= SCANNED_MAX {
+            if self.scanned >= SCANNED_MAX {
                 return Ok(Some(End::After(Place { sending, before: range.end }.cursor())));
             }
-            *scanned += range.end - range.start;
-            self.messages(range, &BTreeMap::from([(lot.first, lot)]))?;
+            self.scanned += messages_in(&[range.clone()]);
+            self.messages(&[range], &BTreeMap::from([(lot.first, lot)]))?;
             if self.is_full() {
                 let last = self.found.get(self.limit.saturating_sub(1));
                 let place = last

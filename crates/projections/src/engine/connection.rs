@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use super::in_ranges::InRanges;
 use super::{Row, StorageError, Value};
 use crate::postgres::Snapshot;
 
@@ -18,6 +19,36 @@ pub(crate) enum Connection<'c> {
 }
 
 impl Connection<'_> {
+    /// [`Connection::each`] over several ranges, at most seven values.
+    pub(crate) fn each_in<E: From<StorageError>>(
+        self,
+        question: &InRanges<'_>,
+        values: &[Value<'_>],
+        mut read: impl FnMut(&Row<'_>) -> Result<ControlFlow<()>, E>,
+    ) -> Result<(), E> {
+        if question.ranges.is_empty() {
+            return Ok(());
+        }
+        if let Self::Postgres(_) = self {
+            return self.each(&question.of_all(values.len()), values, read);
+        }
+        let sql = question.of_one();
+        let mut has_enough = false;
+        for range in question.ranges {
+            let ends = [Value::Integer(range.start), Value::Integer(range.end)];
+            let values: Vec<Value<'_>> = ends.into_iter().chain(values.iter().cloned()).collect();
+            self.each(&sql, &values, |row| {
+                let flow = read(row)?;
+                has_enough = flow.is_break();
+                Ok::<_, E>(flow)
+            })?;
+            if has_enough {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Goes through the rows that the SQL finds, until there is no more or `read` has enough. The values are numbered from
     /// 1.
     pub(crate) fn each<E: From<StorageError>>(

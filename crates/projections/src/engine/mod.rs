@@ -6,6 +6,7 @@
 
 mod connection;
 mod error;
+mod in_ranges;
 mod row;
 mod rows;
 mod tables;
@@ -13,6 +14,7 @@ mod value;
 
 pub(crate) use connection::Connection;
 pub use error::StorageError;
+pub(crate) use in_ranges::InRanges;
 pub(crate) use row::Row;
 pub(crate) use rows::{Record, Rows};
 pub(crate) use tables::{Cells, Tables};

@@ -2,10 +2,12 @@
 //!
 //! Folds and queries block, wherever they run; so nothing of them may run on the thread that an answer comes to.
 
+use metrics::{Histogram, histogram};
 use std::future::Future;
 use std::io;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
+use tokio::time::Instant;
 
 use crate::engine::StorageError;
 
@@ -16,13 +18,16 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 pub(super) struct Io {
     /// None: it is over.
     runtime: Option<Runtime>,
+    /// How long each took: whatever is waited for at once is sent at once.
+    round_trip_seconds: Histogram,
 }
 
 impl Io {
     pub(super) fn start() -> io::Result<Self> {
         let mut builder = Builder::new_multi_thread();
         let runtime = builder.worker_threads(1).thread_name("read-models").enable_all().build()?;
-        Ok(Self { runtime: Some(runtime) })
+        let round_trip_seconds = histogram!("kite_read_models_round_trip_seconds");
+        Ok(Self { runtime: Some(runtime), round_trip_seconds })
     }
 
     fn runtime(&self) -> &Runtime {
@@ -62,7 +67,10 @@ impl Io {
         StorageError: From<E>,
     {
         let _entered = self.runtime().enter();
-        match futures::executor::block_on(tokio::time::timeout(patience, future)) {
+        let begun = Instant::now();
+        let answer = futures::executor::block_on(tokio::time::timeout(patience, future));
+        self.round_trip_seconds.record(begun.elapsed());
+        match answer {
             Ok(done) => Ok(done?),
             Err(_) => Err(StorageError::Silent),
         }

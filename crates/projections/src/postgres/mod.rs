@@ -34,8 +34,8 @@ use crate::read_models::ReadModels;
 use follow::Followed;
 use io::Io;
 
-/// How a session for queries is: each is planned for its values, and none may take the server for long.
-const READING: &str = "SET statement_timeout = '20s'";
+/// How a session for queries is: none may take the server for long, and none is long enough to be worth compiling.
+const READING: &str = "SET statement_timeout = '20s'; SET jit = off";
 
 /// Where read models are kept in PostgreSQL.
 #[derive(Clone)]

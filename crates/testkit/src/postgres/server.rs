@@ -121,6 +121,11 @@ impl Server {
         self.address
     }
 
+    /// The process that all others of it come from.
+    pub fn process(&self) -> u32 {
+        self.process.id()
+    }
+
     /// The URL of a database, for the owner of all. (By name: so a certificate for `localhost` is right.)
     pub fn url(&self, database: &str) -> String {
         url(&format!("localhost:{}", self.address.port()), database)

@@ -9,12 +9,14 @@ pub(crate) mod whole;
 
 use std::path::PathBuf;
 
+use super::server::LoadServer;
+
 /// How long and how much.
 pub(crate) struct Plan {
     /// Where data is written.
     pub(crate) directory: PathBuf,
-    /// The server in which the log is, if it is in PostgreSQL: a new database for each start.
-    pub(crate) postgres: Option<String>,
+    /// The server in which everything is, if it is in PostgreSQL: a new database for each start.
+    pub(crate) postgres: Option<LoadServer>,
     /// Each of the two disk measurements.
     pub(crate) store_seconds: u64,
     /// Each of the two acceptance measurements.

@@ -18,6 +18,7 @@ use crate::load::measure::{
 };
 use crate::load::platform::{Platform, RELAYS};
 use crate::load::report::{Report, Whole, hundredths};
+use crate::load::server;
 
 /// Requests that may be in progress.
 const CONNECTIONS: usize = 16;
@@ -56,7 +57,12 @@ pub(super) struct Loaded {
 
 /// At the rate that was asked for.
 pub(crate) async fn measure(plan: &Plan, platform: &Platform, report: &mut Report) -> anyhow::Result<()> {
+    if let Some((server, _)) = platform.postgres() {
+        server.forget_statements().await?;
+    }
+    let server_before = server::done(platform).await?;
     let loaded = load(plan, platform, f64::from(plan.messages_per_second), plan.whole_seconds as f64).await?;
+    let server_after = server::done(platform).await?;
     ensure!(loaded.refused_requests == 0, "{} requests were refused as too many", loaded.refused_requests);
     check_balance(platform).await?;
     let latencies = histogram_of(ways_us(platform, &loaded.run).await?)?;
@@ -70,7 +76,14 @@ pub(crate) async fn measure(plan: &Plan, platform: &Platform, report: &mut Repor
         written_bytes_per_message: (loaded.written_bytes as f64 / messages).round(),
         cpu_us_per_message_by_thread: per_message(&loaded.threads_cpu_seconds, messages),
         bytes_per_message: (directory_bytes(&platform.data())? as f64 / messages).round(),
+        server_per_message: server_after
+            .zip(server_before)
+            .map(|(after, before)| after.since(before, messages)),
     });
+    if let Some((server, database)) = platform.postgres() {
+        report.statements = server.costly_statements(database).await?;
+        report.statements.iter_mut().for_each(|statement| statement.us /= messages);
+    }
     report.note("offered to the whole path, messages a second", f64::from(plan.messages_per_second));
     report.note("messages on the whole path", messages);
     report.note("whole path p50 ms", milliseconds(&latencies, 0.5));
