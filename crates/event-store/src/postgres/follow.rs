@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
+use tokio_postgres::types::Type;
 use tokio_postgres::{AsyncMessage, Client};
 use uuid::Uuid;
 
@@ -184,19 +185,15 @@ enum LostLook {
 
 /// Which log it is, and where it ends.
 pub(super) async fn look(client: &Client) -> Result<(Uuid, Place), tokio_postgres::Error> {
-    let row = client
-        .query_one(
-            "SELECT head.log_id, head.position, events.id
-             FROM kite_log.head LEFT JOIN kite_log.events ON events.position = head.position",
-            &[],
-        )
-        .await?;
+    // Not a join: a server that does not know yet how many rows there are may go through the whole log for one.
+    let sql = "SELECT log_id, position, (SELECT id FROM kite_log.events WHERE position = head.position) FROM kite_log.head";
+    let row = client.query_typed_one(sql, &[]).await?;
     Ok((row.get(0), Place { position: row.get::<_, i64>(1) as Position, id: row.get(2) }))
 }
 
 async fn id_at(client: &Client, position: Position) -> Result<Option<Uuid>, tokio_postgres::Error> {
-    let row =
-        client.query_opt("SELECT id FROM kite_log.events WHERE position = $1", &[&(position as i64)]).await?;
+    let sql = "SELECT id FROM kite_log.events WHERE position = $1";
+    let row = client.query_typed_opt(sql, &[(&(position as i64), Type::INT8)]).await?;
     Ok(row.map(|row| row.get(0)))
 }
 

@@ -28,24 +28,24 @@ const ANSWER_EVENTS: usize = 4_096;
 /// Positions that one page with a filter looks over at most.
 const LOOKED_AT_MAX: i64 = 16_384;
 
-/// The columns of an event, as [`event`] takes them.
+/// The columns of an event, as [`event`] takes them. The name of its stream is looked up, not joined: a server that does not know how
+/// many streams there are would go through all of them.
 macro_rules! columns {
     () => {
-        "e.position, s.name, e.version, e.id, e.kind, e.schema_version, e.time, e.tenant, e.actor, e.correlation, \
+        "e.position, (SELECT name FROM kite_log.streams WHERE id = e.stream) AS name, e.version, e.id, e.kind, e.schema_version, e.time, e.tenant, e.actor, e.correlation, \
          e.causation, e.data, e.trace"
     };
 }
 
-/// Events of `$from`, in the order of `$order`, with what they and those before them weigh.
+/// The events found, in the order of `$order`, with what they and those before them weigh.
 macro_rules! weighed {
-    ($order:literal, $from:literal) => {
+    ($order:literal) => {
         concat!(
             "SELECT ",
             columns!(),
             ", (sum(octet_length(e.data) + 200) OVER (ORDER BY e.",
             $order,
-            "))::bigint AS weight ",
-            $from
+            "))::bigint AS weight FROM found e"
         )
     };
 }
@@ -54,14 +54,14 @@ const STREAM: &str = concat!(
     "WITH found AS MATERIALIZED (SELECT e.* FROM kite_log.events e
          WHERE e.stream = (SELECT id FROM kite_log.streams WHERE name = $1) AND e.version > $2
          ORDER BY e.version LIMIT $3), weighed AS (",
-    weighed!("version", "FROM found e LEFT JOIN kite_log.streams s ON s.id = e.stream"),
+    weighed!("version"),
     ") SELECT * FROM weighed WHERE weight - octet_length(data) <= $4 ORDER BY version"
 );
 
 const CORRELATION: &str = concat!(
     "WITH found AS MATERIALIZED (SELECT e.* FROM kite_log.events e WHERE e.correlation = $1 AND e.position > $2
          ORDER BY e.position LIMIT $3), weighed AS (",
-    weighed!("position", "FROM found e LEFT JOIN kite_log.streams s ON s.id = e.stream"),
+    weighed!("position"),
     ") SELECT * FROM weighed WHERE weight - octet_length(data) <= $4 ORDER BY position"
 );
 
@@ -71,7 +71,7 @@ const PAGE: &str = concat!(
          SELECT e.* FROM kite_log.events e
          WHERE e.position > $1 AND e.position <= $1 + $2 AND ($5::text[] IS NULL OR e.kind = ANY ($5))
          ORDER BY e.position LIMIT $3), weighed AS (",
-    weighed!("position", "FROM found e LEFT JOIN kite_log.streams s ON s.id = e.stream"),
+    weighed!("position"),
     "), few AS (SELECT * FROM weighed WHERE weight - octet_length(data) <= $4),
      cut AS (SELECT (SELECT count(*) FROM few) < (SELECT count(*) FROM found) OR (SELECT count(*) FROM found) = $3 AS is_cut)
      SELECT few.*, ends.head, cut.is_cut FROM ends CROSS JOIN cut LEFT JOIN few ON true ORDER BY few.position"

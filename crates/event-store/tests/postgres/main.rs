@@ -8,6 +8,7 @@ mod failover;
 #[cfg(target_os = "linux")]
 mod full;
 mod opening;
+mod plans;
 mod rights;
 mod several;
 #[expect(dead_code, reason = "shared with the tests of the other adapter")]
