@@ -14,6 +14,11 @@ pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
+/// A program of this workspace that was built as this one was: with or without optimisation.
+pub(crate) fn built(program: &str) -> PathBuf {
+    target().join(if cfg!(debug_assertions) { "debug" } else { "release" }).join(program)
+}
+
 /// The cargo that runs this.
 pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

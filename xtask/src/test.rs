@@ -1,7 +1,6 @@
 //! `cargo xtask test`: every test, with the servers that they need, and what may be in the dependency tree.
 //!
-//! The tree comes first, then documentation tests, then all others, so that the summary of the tests is the last thing
-//! shown. A server or a tool that cannot be installed is a failure: nothing is skipped because of it.
+//! The tree comes first, then documentation tests, then all others, and a short soak with everything in PostgreSQL. A server or a tool that cannot be installed is a failure: nothing is skipped because of it.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -10,14 +9,14 @@ use anyhow::bail;
 use clap::Args;
 
 use crate::deny;
-use crate::paths::cargo;
+use crate::paths::{built, cargo};
 use crate::servers::Servers;
 
 /// Options of `cargo xtask test`.
 #[derive(Args)]
 pub(crate) struct TestOptions {
     /// What is passed on to `cargo nextest run` (or `cargo test`), such as `-p kite-domain` or a part of a test's name.
-    /// With it, documentation tests and the check of the dependency tree are left out.
+    /// With it, documentation tests, the check of the dependency tree and the soak are left out.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pass_on: Vec<String>,
 }
@@ -66,13 +65,21 @@ fn commands(options: &TestOptions) -> Vec<Command> {
         tests.arg("--no-fail-fast");
         let mut in_postgres = cargo();
         in_postgres.args(["test", "-p", "kite-projections", "--lib"]);
-        return vec![tests, read_models_in_postgres(in_postgres)];
+        return vec![tests, read_models_in_postgres(in_postgres), short_soak()];
     }
     let mut documentation = cargo();
     documentation.args(["test", "--quiet", "--doc", "--workspace"]);
     let mut in_postgres = cargo();
     in_postgres.args(["nextest", "run", "-p", "kite-projections"]);
-    vec![documentation, tests, read_models_in_postgres(in_postgres)]
+    vec![documentation, tests, read_models_in_postgres(in_postgres), short_soak()]
+}
+
+/// With everything in PostgreSQL, and the binaries that the tests have built. Of a seed under which every part of it has something to
+/// do although it is short.
+fn short_soak() -> Command {
+    let mut soak = Command::new(built("xtask"));
+    soak.args(["soak", "--short", "--postgres", "--seed", "11"]);
+    soak
 }
 
 /// The tests of the read models once more, in the other engine. Histories are long there: fewer of them.

@@ -1,5 +1,6 @@
 //! The PostgreSQL server that tests share. Its programs are those of the system; on Debian, as root, they are installed.
 
+use std::net::SocketAddr;
 use std::process::Command;
 
 use anyhow::Context;
@@ -52,6 +53,17 @@ impl PostgresServer {
     pub(crate) fn tell(&self, tests: &mut Command) {
         let (name, url) = self.server.environment();
         tests.env(name, url).envs(self.installation.environment());
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// Kills it at once, as a machine that loses its power, and starts it again on the same data.
+    pub(crate) fn kill_and_start_again(&mut self) -> anyhow::Result<()> {
+        self.server.kill()?;
+        self.server.start_again()
     }
 
     /// Stops it. One that has ended by itself is an error.

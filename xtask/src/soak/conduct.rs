@@ -17,11 +17,12 @@ use tokio::time::Instant;
 
 use super::Plan;
 use super::balance::Balance;
-use super::faults::{Calm, Faults, KiteFault, MayDie, Turn};
+use super::faults::{Calm, Faults, MayDie, Turn};
 use super::flat::{Disk, Look};
 use super::house::{ADMIN_KEY, House};
 use super::minute::{Files, Minute, Part};
 use super::report::{Flatness, LoadKept, Report};
+use super::server::SoakServer;
 use super::traffic::Traffic;
 use super::trial::Trial;
 use super::villain::Villain;
@@ -51,19 +52,24 @@ struct Soak {
 
 /// Runs all of it.
 #[expect(clippy::disallowed_methods, reason = "the processes under test live in real time")]
-pub(super) async fn soak(plan: &Plan, directory: &Path) -> anyhow::Result<Report> {
+pub(super) async fn soak(
+    plan: &Plan,
+    directory: &Path,
+    server: Option<SoakServer>,
+) -> anyhow::Result<Report> {
     let seconds = plan.seconds as i64;
     let now = Utc::now();
     // A night of some minutes, before the processes stop dying.
     let night =
         Night::between(now + TimeDelta::seconds(seconds / 5), now + TimeDelta::seconds(seconds * 2 / 5));
-    let house = House::start(directory, plan, night).await?;
+    let has_server = server.is_some();
+    let house = House::start(directory, plan.seed, night, server).await?;
     let empty = (Files::of(&house.data())?.closed_bytes, 0);
     let start = Instant::now();
     let mut soak = Soak {
         calm: Calm::of(&house).await?,
         traffic: Traffic::start(house.customer.clone(), plan.seed, plan.rate),
-        faults: Faults::new(plan.seed),
+        faults: Faults::new(plan.seed, has_server),
         balance: Balance::default(),
         start,
         next_look: start + MINUTE,
@@ -92,6 +98,7 @@ pub(super) async fn soak(plan: &Plan, directory: &Path) -> anyhow::Result<Report
     let end = (Files::of(&house.data())?.closed_bytes, taken.messages);
     let cpu_seconds = house.cpu_seconds_of_all();
     let trial = Trial::hold(&mut house, &taken).await?;
+    let server_kills = house.stop_server()?;
     Ok(Report {
         seed: plan.seed,
         messages_per_second: plan.rate,
@@ -101,6 +108,7 @@ pub(super) async fn soak(plan: &Plan, directory: &Path) -> anyhow::Result<Report
         load: LoadKept::of(&taken, load),
         kills: house.kills,
         stops: house.stops,
+        server_kills,
         cpu_us_per_message: (cpu_seconds * 1e6 / taken.messages.max(1) as f64).round(),
         villain: deeds,
         turned_away,
@@ -146,17 +154,7 @@ impl Soak {
     async fn take(&mut self, turn: &Turn) -> anyhow::Result<()> {
         turn.begin(&mut self.house).await?;
         tokio::time::sleep_until(Instant::now() + turn.half()).await;
-        match turn.kite {
-            None => {}
-            Some(KiteFault::Kill) => {
-                self.house.kill()?;
-                self.house.restart().await?;
-            }
-            Some(KiteFault::Stop) => {
-                self.house.stop()?;
-                self.house.restart().await?;
-            }
-        }
+        turn.strike(&mut self.house).await?;
         tokio::time::sleep_until(Instant::now() + turn.half()).await;
         turn.end(&mut self.house, &self.calm).await
     }

@@ -20,6 +20,8 @@ pub(super) struct Turn {
     pub(super) relays: Vec<(&'static str, RelayFault)>,
     /// In the middle of it.
     pub(super) kite: Option<KiteFault>,
+    /// With the server that everything is in.
+    pub(super) server: Option<ServerFault>,
 }
 
 /// What goes wrong at a relay.
@@ -42,14 +44,26 @@ pub(super) enum KiteFault {
     Stop,
 }
 
+/// What goes wrong with the server that everything is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ServerFault {
+    /// All connections to it are cut, in the middle of the turn.
+    Cut,
+    /// Nothing gets to it or from it during the turn.
+    Silence,
+    /// It is killed in the middle of the turn, and started again.
+    Kill,
+}
+
 /// Draws turns.
 pub(super) struct Faults {
     dice: Dice,
+    has_server: bool,
 }
 
 impl Faults {
-    pub(super) fn new(seed: u64) -> Self {
-        Self { dice: Dice::new(!seed) }
+    pub(super) fn new(seed: u64, has_server: bool) -> Self {
+        Self { dice: Dice::new(!seed), has_server }
     }
 
     /// The next turn. Whether processes may die is not for the dice to say.
@@ -67,7 +81,19 @@ impl Faults {
             (MayDie::Yes, 26..=35) => Some(KiteFault::Stop),
             _ => None,
         };
-        Turn { seconds, relays, kite }
+        // Without a server nothing is drawn for it.
+        let server = self.has_server.then(|| self.server_fault(kite)).flatten();
+        Turn { seconds, relays, kite, server }
+    }
+
+    fn server_fault(&mut self, kite: Option<KiteFault>) -> Option<ServerFault> {
+        match self.dice.between(1, 100) {
+            1..=15 => Some(ServerFault::Cut),
+            16..=30 => Some(ServerFault::Kill),
+            // A process that is started waits for its server, and the turn for the process.
+            31..=45 if kite.is_none() => Some(ServerFault::Silence),
+            _ => None,
+        }
     }
 
     fn relay_fault(&mut self) -> (&'static str, RelayFault) {
@@ -161,7 +187,8 @@ impl Turn {
         let relays: Vec<String> =
             self.relays.iter().map(|(relay, fault)| format!("{relay}: {fault:?}")).collect();
         let kite = self.kite.map_or(String::new(), |fault| format!("; Kite: {fault:?}"));
-        format!("{:.1} s {}{kite}", self.seconds, relays.join("; "))
+        let server = self.server.map_or(String::new(), |fault| format!("; PostgreSQL: {fault:?}"));
+        format!("{:.1} s {}{kite}{server}", self.seconds, relays.join("; "))
     }
 
     /// Half of its time.
@@ -185,12 +212,39 @@ impl Turn {
         if self.pauses() {
             house.pause_relays()?;
         }
+        if self.server == Some(ServerFault::Silence) {
+            house.server()?.hold();
+        }
         Ok(())
+    }
+
+    /// What happens in the middle of it.
+    pub(super) async fn strike(&self, house: &mut House) -> anyhow::Result<()> {
+        match self.server {
+            Some(ServerFault::Cut) => house.server()?.cut(),
+            Some(ServerFault::Kill) => house.server()?.kill_and_start_again()?,
+            Some(ServerFault::Silence) | None => {}
+        }
+        match self.kite {
+            None => Ok(()),
+            Some(KiteFault::Kill) => {
+                house.kill()?;
+                house.restart().await
+            }
+            Some(KiteFault::Stop) => {
+                house.stop()?;
+                house.restart().await
+            }
+        }
     }
 
     pub(super) async fn end(&self, house: &mut House, calm: &Calm) -> anyhow::Result<()> {
         if self.pauses() {
             house.resume_relays()?;
+        }
+        if self.server.is_some() {
+            house.server()?.release();
+            house.until_ready().await?;
         }
         for (relay, _) in &self.relays {
             calm.restore(house, relay).await?;
@@ -210,7 +264,7 @@ mod tests {
     #[test]
     fn a_seed_draws_the_same_turns_and_every_kind_of_fault() {
         let draw = |seed| {
-            let mut faults = Faults::new(seed);
+            let mut faults = Faults::new(seed, true);
             (0..400).map(|_| faults.turn(MayDie::Yes)).collect::<Vec<_>>()
         };
         let describe = |turns: &[Turn]| turns.iter().map(Turn::describe).collect::<Vec<_>>().join("\n");
@@ -228,11 +282,18 @@ mod tests {
             "Pause",
             "Kill",
             "Stop",
+            "Cut",
+            "Silence",
+            "PostgreSQL: Kill",
             "post",
         ] {
             assert!(all.contains(part), "no {part} in 400 turns");
         }
-        let mut faults = Faults::new(5);
-        assert!((0..400).all(|_| faults.turn(MayDie::No).kite.is_none()));
+        let mut faults = Faults::new(5, false);
+        assert!(
+            (0..400)
+                .map(|_| faults.turn(MayDie::No))
+                .all(|turn| turn.kite.is_none() && turn.server.is_none())
+        );
     }
 }

@@ -19,9 +19,9 @@ use reqwest::{Client, Method};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::Plan;
+use super::server::SoakServer;
 use crate::load::measure::cpu_seconds;
-use crate::paths::target;
+use crate::paths::built;
 
 pub(super) const ADMIN_KEY: &str = "the-admin-key-of-the-soak";
 const CONFIG: &str = "kite.toml";
@@ -55,6 +55,8 @@ pub(super) struct House {
     cpu_seconds_before: f64,
     pub(super) kills: u64,
     pub(super) stops: u64,
+    /// The server that everything is in, unless it is in files.
+    server: Option<SoakServer>,
 }
 
 /// What relay-sim prints when it is ready.
@@ -66,13 +68,17 @@ struct Addresses {
 
 impl House {
     /// Starts both processes on free ports and sets everything up.
-    pub(super) async fn start(directory: &Path, plan: &Plan, night: Night) -> anyhow::Result<Self> {
-        let seed = plan.seed;
+    pub(super) async fn start(
+        directory: &Path,
+        seed: u64,
+        night: Night,
+        server: Option<SoakServer>,
+    ) -> anyhow::Result<Self> {
         // Somebody may build while this runs, and what is started again has to be the same.
         for program in ["kite", "relay-sim"] {
-            std::fs::copy(target().join("release").join(program), directory.join(program))?;
+            std::fs::copy(built(program), directory.join(program))?;
         }
-        configure(directory, plan.database.as_deref())?;
+        configure(directory, server.as_ref())?;
         let scenario = directory.join("scenario.json");
         std::fs::write(&scenario, relays::scenario(seed).to_string())?;
         let mut command = Command::new(directory.join("relay-sim"));
@@ -99,6 +105,7 @@ impl House {
             cpu_seconds_before: 0.0,
             kills: 0,
             stops: 0,
+            server,
         };
         for (id, callback) in relays::callbacks(&url) {
             house.relay(Method::PUT, &format!("/relays/{id}/behaviour"), &callback).await?;
@@ -186,8 +193,23 @@ impl House {
     pub(super) async fn restart(&mut self) -> anyhow::Result<()> {
         self.kite = start_kite(&self.directory, self.address, self.night)?;
         self.process.store(self.kite.id(), Ordering::SeqCst);
+        self.until_ready().await
+    }
+
+    /// Waits until Kite says that it can do its work.
+    pub(super) async fn until_ready(&self) -> anyhow::Result<()> {
         let ready = wait_until_ready(&format!("http://{}/readyz", self.address), PATIENCE).await;
         ready.with_context(|| self.kite.log())
+    }
+
+    /// The server that everything is in.
+    pub(super) fn server(&mut self) -> anyhow::Result<&mut SoakServer> {
+        self.server.as_mut().context("everything is in files")
+    }
+
+    /// Stops the server, if there is one; says how often it was killed.
+    pub(super) fn stop_server(&mut self) -> anyhow::Result<u64> {
+        self.server.take().map_or(Ok(0), SoakServer::stop)
     }
 
     /// The binary that runs.
@@ -206,16 +228,17 @@ fn data_of(directory: &Path) -> PathBuf {
 }
 
 /// Writes down where everything is kept: in the data directory, or in this empty database.
-fn configure(directory: &Path, database: Option<&str>) -> anyhow::Result<()> {
+fn configure(directory: &Path, server: Option<&SoakServer>) -> anyhow::Result<()> {
     let mut text = format!("data_dir = {:?}\n", data_of(directory));
-    if let Some(url) = database {
+    if let Some(server) = server {
+        let url = server.url();
         text += &format!(
             "[store]\nengine = \"postgres\"\n[read_models]\nengine = \"postgres\"\n[postgres]\nurl = {url:?}\nsslmode = \"disable\"\n"
         );
     }
     let config = directory.join(CONFIG);
     std::fs::write(&config, text)?;
-    if database.is_some() {
+    if server.is_some() {
         let made = Command::new(directory.join("kite"))
             .args(["postgres", "migrate", "--config"])
             .arg(&config)

@@ -24,6 +24,7 @@ mod flat;
 mod house;
 mod minute;
 mod report;
+mod server;
 mod traffic;
 mod trial;
 mod villain;
@@ -33,12 +34,14 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use clap::Args;
 use kite_testkit::dice::any_seed;
-use kite_testkit::postgres::Database;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::load::run_optimised;
 use crate::paths::target;
-use crate::servers::PostgresServer;
+use server::SoakServer;
+
+/// How long there is load in a short run, in seconds, and messages a second.
+const SHORT: (u64, u32) = (60, 60);
 
 /// Options of `cargo xtask soak`.
 #[derive(Args)]
@@ -52,9 +55,13 @@ pub(crate) struct SoakOptions {
     /// What is sent, what goes wrong, and what the relays do with each message. Without it, one that nobody chose.
     #[arg(long)]
     seed: Option<u64>,
-    /// Keep log and read models in PostgreSQL: a server is found or installed, and started with its data under `target/`.
+    /// Keep log and read models in PostgreSQL: a server is found or installed, and started with its data under `target/`. It is killed,
+    /// silent and cut off now and then.
     #[arg(long)]
     postgres: bool,
+    /// Some minutes in all, with a small load and without optimisation: shows that everything holds, not for how long.
+    #[arg(long, conflicts_with_all = ["minutes", "rate"])]
+    short: bool,
     /// Where data is written. Default: below cargo's target directory.
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
@@ -72,8 +79,6 @@ pub(crate) struct Plan {
     seconds: u64,
     rate: u32,
     seed: u64,
-    /// The URL of an empty database for everything; none: files.
-    database: Option<String>,
 }
 
 impl Plan {
@@ -86,34 +91,27 @@ impl Plan {
 
 /// Builds everything optimised, then soaks.
 pub(crate) fn run(options: &SoakOptions) -> anyhow::Result<()> {
-    if cfg!(debug_assertions) {
+    if cfg!(debug_assertions) && !options.short {
         return run_optimised();
     }
+    let (seconds, rate) = if options.short { SHORT } else { (options.minutes * 60, options.rate) };
     let directory = options.directory.clone().unwrap_or_else(|| target().join("soak"));
     std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
     let data = tempfile::tempdir_in(&directory)?;
     let seed = options.seed.unwrap_or_else(any_seed);
-    eprintln!("seed {seed}; {} messages a second for {} min", options.rate, options.minutes);
-    let server = options.postgres.then(PostgresServer::start).transpose()?;
-    let url = server.as_ref().map(PostgresServer::url);
+    eprintln!("seed {seed}; {rate} messages a second for {seconds} s");
+    let plan = Plan { seconds, rate, seed };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let soaked = runtime.block_on(async {
-        let database = match url {
-            Some(url) => Some(Database::at(url).await.url()),
-            None => None,
-        };
-        let plan = Plan { seconds: options.minutes * 60, rate: options.rate, seed, database };
+        let server = if options.postgres { Some(SoakServer::start().await?) } else { None };
         let mut terminated = signal(SignalKind::terminate())?;
         tokio::select! {
-            report = conduct::soak(&plan, data.path()) => report,
+            report = conduct::soak(&plan, data.path(), server) => report,
             // What was started ends with this future.
             _ = terminated.recv() => bail!("asked to end"),
             interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into).and_then(|()| bail!("interrupted")),
         }
     });
-    if let Some(server) = server {
-        server.stop()?;
-    }
     let holds = soaked.as_ref().is_ok_and(|report| report.complaints().is_empty());
     if options.keep && !holds {
         eprintln!("the data is in {}", data.keep().display());
@@ -136,7 +134,7 @@ mod tests {
 
     #[test]
     fn half_an_hour_at_a_thousand_a_second_is_enough_to_judge_memory() {
-        let minutes = |rate| Plan { seconds: 0, rate, seed: 0, database: None }.minutes_for_flatness();
+        let minutes = |rate| Plan { seconds: 0, rate, seed: 0 }.minutes_for_flatness();
         assert_eq!((minutes(1_000), minutes(500)), (27, 33));
     }
 }

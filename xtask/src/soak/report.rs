@@ -23,6 +23,8 @@ pub(crate) struct Report {
     pub(super) load: LoadKept,
     pub(super) kills: u64,
     pub(super) stops: u64,
+    /// Of the server that everything is in.
+    pub(super) server_kills: u64,
     pub(super) cpu_us_per_message: f64,
     pub(super) villain: Deeds,
     /// How often anybody else was told "too much".
@@ -139,10 +141,10 @@ impl fmt::Display for Report {
             "a tenant in bad faith: {} requests taken, refused {:?}; others turned away {} times",
             self.villain.taken, self.villain.refused, self.turned_away
         )?;
-        let Self { kills, stops, cpu_us_per_message, .. } = self;
+        let Self { kills, stops, server_kills, cpu_us_per_message, .. } = self;
         writeln!(
             formatter,
-            "killed {kills} times, stopped {stops} times; {cpu_us_per_message} µs CPU a message"
+            "killed {kills} times, stopped {stops} times; its server killed {server_kills} times; {cpu_us_per_message} µs CPU a message"
         )?;
         let complaints = self.complaints();
         if complaints.is_empty() {

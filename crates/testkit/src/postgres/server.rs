@@ -4,7 +4,8 @@ use std::fs::{self, Permissions};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use tempfile::TempDir;
@@ -16,6 +17,8 @@ use crate::wait::free_address;
 
 /// How long a server may take to start, to stop or to be copied.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Between two tries to start one.
+const PAUSE: Duration = Duration::from_millis(50);
 /// Who owns its databases. Nobody else reaches the server, and it holds nothing.
 const USER: &str = "kite";
 const PASSWORD: &str = "of-a-test";
@@ -111,9 +114,20 @@ impl Server {
     ///
     /// # Errors
     /// See [`Server::start`].
+    #[expect(clippy::disallowed_methods, reason = "processes of the system end in real time")]
     pub fn start_again(&mut self) -> anyhow::Result<()> {
-        self.process = process(&self.installation, &self.directory, self.address, &[])?;
-        Ok(())
+        let begun = Instant::now();
+        loop {
+            match process(&self.installation, &self.directory, self.address, &[]) {
+                Ok(process) => {
+                    self.process = process;
+                    return Ok(());
+                }
+                // Those that served its connections outlive it for a moment.
+                Err(error) if is_still_in_use(&error) && begun.elapsed() < PATIENCE => thread::sleep(PAUSE),
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Where it listens.
@@ -180,6 +194,10 @@ impl Server {
         }
         Ok(())
     }
+}
+
+fn is_still_in_use(error: &anyhow::Error) -> bool {
+    format!("{error:#}").contains("still in use")
 }
 
 /// The URL of a database behind an address, for the owner of all.
