@@ -1,6 +1,6 @@
-//! How long a search of messages takes, by each filter and by the usual pairs.
+//! How long a search of messages takes, by each filter and by the usual pairs, and what else is asked of delivery results.
 //!
-//! `cargo run --release -p kite-projections --example message_search -- [messages] [URL]`
+//! `cargo run --release -p kite-projections --example query_times -- [messages] [URL]`
 //!
 //! With the URL of an empty database in PostgreSQL the messages are there.
 //!
@@ -14,7 +14,7 @@ mod place;
 use chrono::{DateTime, Utc};
 use kite_domain::event::Event;
 use kite_domain::failure::FailureClass;
-use kite_domain::ids::{LotId, SendingId};
+use kite_domain::ids::{LotId, MessageId, SendingId};
 use kite_domain::lot::{
     LotAccepted, LotPersonal, MessagesFinished, MessagesRouted, MessagesSubmitted, Outcome, ReceiptSet,
     ReceiptsRecorded, Recipient, RouteSet, TypeGroup,
@@ -29,7 +29,10 @@ use kite_domain::text::MessageType;
 use kite_event_store::{
     Batch, BatchMode, EventStore, Expected, MemoryEventStore, Metadata, NewEvent, StreamAppend, StreamName,
 };
-use kite_projections::{Cursor, MessageSearch, MessageStatus, Projected, ReadModels, Runner};
+use kite_projections::{
+    Cursor, Dimension, MessageFilter, MessageSearch, MessageStatus, Projected, ReadModels, Runner,
+    SendingFilter, StatisticsQuery,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -73,7 +76,8 @@ async fn measure(messages: u64, url: Option<&str>) {
     }
     step_all(&mut runners).await;
     println!("{told} messages in {lot} lots, told in {:.0} s", begun.elapsed().as_secs_f64());
-    ask_all(&models, lot);
+    search_all(&models, lot);
+    ask_the_rest(&models, lot);
     let bytes = match url {
         Some(url) => place::bytes(url, "delivery").await,
         None => std::fs::metadata(directory.path().join("delivery.db")).map_or(0, |file| file.len()),
@@ -81,7 +85,7 @@ async fn measure(messages: u64, url: Option<&str>) {
     println!("delivery: {:.0} bytes a message", bytes as f64 / told as f64);
 }
 
-fn ask_all(models: &ReadModels, lots: u32) {
+fn search_all(models: &ReadModels, lots: u32) {
     let any = MessageSearch::default;
     let relay = |name: &str| Some(RelayId::from_trusted(name));
     let word = |word: &str| Some(word.to_owned());
@@ -182,6 +186,60 @@ fn ask_all(models: &ReadModels, lots: u32) {
     }
 }
 
+/// Everything but searches.
+fn ask_the_rest(models: &ReadModels, lots: u32) {
+    let delivery = &models.delivery;
+    let tenant = tenant();
+    let of_middle = sending_id(lots / 2);
+    let statistics = |group_by: &[Dimension]| {
+        let query = StatisticsQuery {
+            tenant: Some(tenant.clone()),
+            group_by: group_by.to_vec(),
+            ..StatisticsQuery::default()
+        };
+        delivery.statistics(&query).expect("the tables are there").len()
+    };
+    let sendings = |filter: &SendingFilter| {
+        delivery.sendings(Some(&tenant), filter, None, 50).expect("the tables are there").items.len()
+    };
+    let class = SendingFilter { class: Some(MessageClass::Ad), ..SendingFilter::default() };
+    let before = SendingFilter { until: Some(time(0)), ..SendingFilter::default() };
+    let messages = |filter: &MessageFilter| {
+        let page = delivery.messages(&tenant, of_middle, filter, None, 50);
+        page.expect("the tables are there").items.len()
+    };
+    let undelivered = MessageFilter { status: Some(MessageStatus::Undelivered), ..MessageFilter::default() };
+    let message = MessageId { sending: of_middle, seq: 0 };
+    let questions: [(&str, &dyn Fn() -> usize); 11] = [
+        ("sendings, the newest", &|| sendings(&SendingFilter::default())),
+        ("sendings of a class (none)", &|| sendings(&class)),
+        ("sendings before everything", &|| sendings(&before)),
+        ("a sending", &|| {
+            usize::from(delivery.sending(&tenant, of_middle).expect("the tables are there").is_some())
+        }),
+        ("messages of a sending", &|| messages(&MessageFilter::default())),
+        ("messages of a sending by status", &|| messages(&undelivered)),
+        ("a message", &|| {
+            usize::from(delivery.message(&tenant, message).expect("the tables are there").is_some())
+        }),
+        ("statistics", &|| statistics(&[])),
+        ("statistics by relay", &|| statistics(&[Dimension::Relay])),
+        ("statistics by day and relay", &|| statistics(&[Dimension::Day, Dimension::Relay])),
+        ("statistics by hour, relay and class", &|| {
+            statistics(&[Dimension::Hour, Dimension::Relay, Dimension::Class])
+        }),
+    ];
+    for (name, question) in questions {
+        let (mut slowest, mut found) = (Duration::ZERO, 0);
+        for _ in 0..ASKED {
+            let begun = now();
+            found = question();
+            slowest = slowest.max(begun.elapsed());
+        }
+        println!("{name:<36} {slowest:>10.2?} {found:>6}");
+    }
+}
+
 /// The slowest of several answers, how many messages the page holds, and where the next begins.
 fn slowest(
     models: &ReadModels,
@@ -212,7 +270,7 @@ async fn step_all(runners: &mut [Box<dyn Runner>]) {
 
 /// Everything that happens to a lot.
 fn life(lot: u32, size: u32, is_open: bool) -> Vec<(StreamName, Event)> {
-    let sending = SendingId(Uuid::from_u128(0x0199_0000_0000_7000_8000_0000_0000_0000 + u128::from(lot)));
+    let sending = sending_id(lot);
     let id = LotId { sending, number: 0 };
     let relay = match lot == RARE_LOT / 2 {
         true => RelayId::from_trusted("omega"),
@@ -362,6 +420,10 @@ async fn append(store: &MemoryEventStore, stream: StreamName, event: Event, lot:
         events: vec![new],
     };
     store.append(Batch { mode: BatchMode::Independent, appends: vec![append] }).await;
+}
+
+fn sending_id(lot: u32) -> SendingId {
+    SendingId(Uuid::from_u128(0x0199_0000_0000_7000_8000_0000_0000_0000 + u128::from(lot)))
 }
 
 /// Numbers in no order, as recipients are.
