@@ -6,6 +6,8 @@ use std::future::Future;
 use std::io;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::engine::StorageError;
 
@@ -16,13 +18,15 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 pub(super) struct Io {
     /// None: it is over.
     runtime: Option<Runtime>,
+    /// The server says nothing at all, neither an answer nor an error.
+    is_silent: watch::Sender<bool>,
 }
 
 impl Io {
     pub(super) fn start() -> io::Result<Self> {
         let mut builder = Builder::new_multi_thread();
         let runtime = builder.worker_threads(1).thread_name("read-models").enable_all().build()?;
-        Ok(Self { runtime: Some(runtime) })
+        Ok(Self { runtime: Some(runtime), is_silent: watch::Sender::new(false) })
     }
 
     fn runtime(&self) -> &Runtime {
@@ -34,12 +38,25 @@ impl Io {
         self.runtime().spawn(task).abort_handle()
     }
 
-    /// Waits, on a thread that may.
+    /// Where it is said whether the server says nothing.
+    pub(super) fn is_silent(&self) -> watch::Sender<bool> {
+        self.is_silent.clone()
+    }
+
+    /// Waits, on a thread that may; in vain if the server says nothing to anybody.
     pub(super) fn wait<T, E>(&self, future: impl Future<Output = Result<T, E>>) -> Result<T, StorageError>
     where
         StorageError: From<E>,
     {
-        self.wait_within(ANSWER_WITHIN, future)
+        let mut is_silent = self.is_silent.subscribe();
+        self.block_on(async {
+            let silence = async { drop(is_silent.wait_for(|is_silent| *is_silent).await) };
+            tokio::select! {
+                biased;
+                () = silence => Err(StorageError::Silent),
+                answer = timeout(ANSWER_WITHIN, future) => Ok(answer.map_err(|_| StorageError::Silent)??),
+            }
+        })
     }
 
     /// Waits for as long as it takes.
@@ -50,22 +67,12 @@ impl Io {
     where
         StorageError: From<E>,
     {
-        self.wait_within(Duration::MAX, future)
+        Ok(self.block_on(future)?)
     }
 
-    fn wait_within<T, E>(
-        &self,
-        patience: Duration,
-        future: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, StorageError>
-    where
-        StorageError: From<E>,
-    {
+    fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         let _entered = self.runtime().enter();
-        match futures::executor::block_on(tokio::time::timeout(patience, future)) {
-            Ok(done) => Ok(done?),
-            Err(_) => Err(StorageError::Silent),
-        }
+        futures::executor::block_on(future)
     }
 }
 
