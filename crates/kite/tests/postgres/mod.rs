@@ -93,7 +93,6 @@ async fn one_process_on_a_log_in_postgresql_goes_on_after_the_server_was_away() 
         let load = load.wait_for_accepted(&house, MESSAGES / 10).await?;
         ground.proxy.close();
         house.refuses_for_a_while().await?;
-        house.wait_for_readiness(&format!("http://{}", house.address()), 503).await?;
         ground.proxy.open();
         let accepted = load.finish(&house).await?;
         house.kill_and_restart().await?;
@@ -101,6 +100,20 @@ async fn one_process_on_a_log_in_postgresql_goes_on_after_the_server_was_away() 
         Ok(())
     })
     .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_whose_server_is_away_is_not_ready_although_it_has_nothing_to_do() -> anyhow::Result<()> {
+    let ground = Ground::make().await?;
+    let house = House::build_as(1, &ground.shared_settings("")).await?;
+    let url = format!("http://{}", house.address());
+    house.wait_until_projected().await?;
+    ground.proxy.close();
+    house.wait_for_readiness(&url, 503).await?;
+    ground.proxy.open();
+    house.wait_for_readiness(&url, 200).await?;
+    house.terminate().await?;
+    Ok(())
 }
 
 /// What a process that cannot work says at its end.
