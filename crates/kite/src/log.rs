@@ -18,6 +18,9 @@ use crate::config::{Config, Engine};
 use crate::data_dir::{LOG, LOG_ID, refuse_backup};
 use crate::private::{private_directory, refuse_foreign};
 
+/// Tells for how long a log has not answered.
+pub(crate) type Silence = Box<dyn Fn() -> Duration + Send + Sync>;
+
 /// A log that is open.
 pub(crate) enum Log {
     /// In the data directory. Nobody else has it.
@@ -144,6 +147,17 @@ impl Log {
         match self {
             Self::Sqlite(store) => store.stopped(),
             Self::Postgres { store, .. } => store.stopped(),
+        }
+    }
+
+    /// For how long it has not answered: one in a file always does.
+    pub(crate) fn silence(&self) -> Silence {
+        match self {
+            Self::Sqlite(_) => Box::new(|| Duration::ZERO),
+            Self::Postgres { store, .. } => {
+                let store = store.clone();
+                Box::new(move || store.silent_for())
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::types::Type;
 use tokio_postgres::{AsyncMessage, Client};
 use uuid::Uuid;
@@ -38,6 +38,10 @@ pub(super) struct Head {
     newest: Mutex<Place>,
     /// A server had another log, or had lost something of this one.
     is_wrong: AtomicBool,
+    /// When the server said last where the log ends.
+    answered_at: Mutex<Instant>,
+    /// It says nothing at all, neither an answer nor an error.
+    is_silent: watch::Sender<bool>,
 }
 
 /// What adds to it and tells of it: whoever waits for the head hears of the end when the last of these is gone.
@@ -88,6 +92,8 @@ impl Head {
             recent: Recent::new(newest.position, recent_bytes_max),
             newest: Mutex::new(newest),
             is_wrong: AtomicBool::new(false),
+            answered_at: Mutex::new(Instant::now()),
+            is_silent: watch::Sender::new(false),
         }
     }
 
@@ -111,6 +117,22 @@ impl Head {
     /// Whether some server had not what is known of the log.
     pub(super) fn is_wrong(&self) -> bool {
         self.is_wrong.load(Ordering::Relaxed)
+    }
+
+    /// For how long the server has not answered, although it is asked several times a second.
+    pub(super) fn silent_for(&self) -> Duration {
+        self.answered_at.lock().elapsed()
+    }
+
+    fn note_answer(&self) {
+        *self.answered_at.lock() = Instant::now();
+        self.is_silent.send_replace(false);
+    }
+
+    /// Waits until the server says nothing any more: whoever waits for an answer then waits in vain.
+    pub(super) async fn silence(&self) {
+        let mut is_silent = self.is_silent.subscribe();
+        let _ = is_silent.wait_for(|is_silent| *is_silent).await;
     }
 
     /// Holds what a server has against what is known of the log.
@@ -233,8 +255,14 @@ impl Follower {
                     self.pool.retain(|_, _| false);
                     self.follow(client, connection).await;
                 }
-                Ok(Err(error)) => tracing::warn!(error = describe(&error), "nobody can be followed"),
-                Err(_) => tracing::warn!("nobody can be followed: the server does not say anything"),
+                Ok(Err(error)) => {
+                    self.teller.head.is_silent.send_replace(false);
+                    tracing::warn!(error = describe(&error), "nobody can be followed");
+                }
+                Err(_) => {
+                    self.teller.head.is_silent.send_replace(true);
+                    tracing::warn!("nobody can be followed: the server does not say anything");
+                }
             }
             sleep(PAUSE).await;
         }
@@ -260,6 +288,7 @@ impl Follower {
         tokio::select! {
             () = listening => tracing::warn!("the log is not followed any more: the connection has ended"),
             error = self.read_on_and_on(&client, &woken) => {
+                self.teller.head.is_silent.send_replace(matches!(error, LostLook::TooLong));
                 tracing::warn!(error = describe(&error), "the log is not followed any more");
             }
         }
@@ -292,10 +321,13 @@ impl Follower {
     /// Reads what is new into memory, and tells of it.
     async fn read_on(&self, client: &Client) -> Result<(), LostLook> {
         let (_, newest) = timeout(LOOK_TIMEOUT, look(client)).await.map_err(|_| LostLook::TooLong)??;
+        self.teller.head.note_answer();
         while self.teller.head.recent.head() < newest.position {
             let after = self.teller.head.recent.head();
             let reader = self.pool.get().await.map_err(LostLook::NoReader)?;
-            match reading::page(&reader, after, PAGE_EVENTS, &Filter::everything()).await {
+            let everything = Filter::everything();
+            let reading = reading::page(&reader, after, PAGE_EVENTS, &everything);
+            match timeout(LOOK_TIMEOUT, reading).await.map_err(|_| LostLook::TooLong)? {
                 Ok(page) => {
                     self.teller.push(page.events);
                     if self.teller.head.recent.head() == after {

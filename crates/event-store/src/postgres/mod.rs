@@ -95,6 +95,10 @@ pub struct PostgresEventStore {
     running: Mutex<Option<Running>>,
 }
 
+#[derive(Debug, thiserror::Error)]
+#[error("the server does not answer")]
+struct Silent;
+
 /// The tasks of a store.
 struct Running {
     /// Ends by itself when the queue is closed and what waits is written.
@@ -158,6 +162,11 @@ impl PostgresEventStore {
         self.head.is_wrong()
     }
 
+    /// For how long the server has not answered. It is asked several times a second.
+    pub fn silent_for(&self) -> Duration {
+        self.head.silent_for()
+    }
+
     /// Why the store takes no appends any more, once that is so.
     pub fn stopped(&self) -> watch::Receiver<Option<SharedError>> {
         self.queue.stopped()
@@ -184,6 +193,18 @@ impl PostgresEventStore {
             PoolError::Closed => ReadError::stopped(WasClosed),
             error => ReadError::unavailable(error),
         })
+    }
+
+    /// Reads, unless the server says nothing to anybody.
+    async fn unless_silent<T>(
+        &self,
+        reading: impl Future<Output = Result<T, ReadError>>,
+    ) -> Result<T, ReadError> {
+        tokio::select! {
+            biased;
+            () = self.head.silence() => Err(ReadError::unavailable(Silent)),
+            read = reading => read,
+        }
     }
 }
 
@@ -216,7 +237,10 @@ impl EventStore for PostgresEventStore {
         after_version: u64,
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, ReadError> {
-        reading::stream(&self.reader().await?, stream, after_version, limit).await
+        self.unless_silent(async {
+            reading::stream(&self.reader().await?, stream, after_version, limit).await
+        })
+        .await
     }
 
     async fn read_many(
@@ -224,14 +248,16 @@ impl EventStore for PostgresEventStore {
         tails: &[Tail<'_>],
         limit: usize,
     ) -> Result<Vec<Vec<RecordedEvent>>, ReadError> {
-        reading::tails(&self.reader().await?, tails, limit).await
+        self.unless_silent(async { reading::tails(&self.reader().await?, tails, limit).await }).await
     }
 
     async fn read_all(&self, after: Position, limit: usize, filter: &Filter) -> Result<Page, ReadError> {
         if let Some(page) = self.head.page(after, limit, filter) {
             return Ok(page);
         }
-        let page = reading::page(&self.reader().await?, after, limit, filter).await?;
+        let page = self
+            .unless_silent(async { reading::page(&self.reader().await?, after, limit, filter).await })
+            .await?;
         if let Some(last) = page.events.last() {
             self.head.note(last.into());
         }
@@ -239,7 +265,10 @@ impl EventStore for PostgresEventStore {
     }
 
     async fn read_kept(&self, after: Position, limit: usize) -> Result<KeptPage, ReadError> {
-        reading::kept_page(&self.reader().await?, after, limit, &Filter::everything()).await
+        self.unless_silent(async {
+            reading::kept_page(&self.reader().await?, after, limit, &Filter::everything()).await
+        })
+        .await
     }
 
     async fn read_kept_stream(
@@ -248,7 +277,10 @@ impl EventStore for PostgresEventStore {
         after_version: u64,
         limit: usize,
     ) -> Result<Vec<KeptEvent>, ReadError> {
-        reading::kept_stream(&self.reader().await?, stream, after_version, limit).await
+        self.unless_silent(async {
+            reading::kept_stream(&self.reader().await?, stream, after_version, limit).await
+        })
+        .await
     }
 
     fn count_after(&self, after: Position) -> u64 {
@@ -269,10 +301,13 @@ impl LogIndex for PostgresEventStore {
         after: Position,
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, ReadError> {
-        reading::correlation(&self.reader().await?, correlation, after, limit).await
+        self.unless_silent(async {
+            reading::correlation(&self.reader().await?, correlation, after, limit).await
+        })
+        .await
     }
 
     async fn position_before(&self, time: DateTime<Utc>) -> Result<Position, ReadError> {
-        reading::position_before(&self.reader().await?, time).await
+        self.unless_silent(async { reading::position_before(&self.reader().await?, time).await }).await
     }
 }

@@ -13,19 +13,13 @@ use crate::support::{append, append_one, id, log_of};
 use crate::{PATIENCE, append_until_answered, open, server};
 
 const WRITERS: u64 = 4;
+/// So it is of a server whose standby has everything.
+const HAS_ALL: &str = "SELECT bool_and(replay_lsn = pg_current_wal_lsn()) FROM pg_stat_replication";
 
 /// The database at either of two servers, whichever may be written to.
 fn at_either(database: &Database, one: &Server, other: &Server) -> String {
     let [one, other] = [one, other].map(|server| server.address().port());
     database.url_at(&format!("localhost:{one},localhost:{other}"))
-}
-
-/// Waits until something is so of a server.
-async fn until(server: &Server, condition: &str) {
-    let sql = format!("DO $$ BEGIN ASSERT ({condition}); END $$");
-    wait_until(condition, PATIENCE, async || Database::attempt(&server.url("postgres"), &sql).await.is_ok())
-        .await
-        .unwrap();
 }
 
 /// Several write while something happens to the server. What was acknowledged before and after it is in the log, each once and where it
@@ -80,12 +74,7 @@ async fn nothing_that_was_acknowledged_is_lost_when_a_synchronous_standby_takes_
     let mut primary = Server::start(&installation, &[]).unwrap();
     let database = Database::on(&primary).await;
     SCHEMA.migrate(&server(&database.url()), &[]).await.unwrap();
-    let standby = primary.standby(primary.address()).unwrap();
-    // Outside of a transaction, so each by itself.
-    database.execute("ALTER SYSTEM SET synchronous_standby_names = '*'").await;
-    database.execute("SELECT pg_reload_conf()").await;
-    until(&primary, "SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'").await;
-
+    let standby = primary.synchronous_standby().await.unwrap();
     let store = open(&at_either(&database, &primary, &standby)).await;
     loses_nothing(store, || {
         primary.kill().unwrap();
@@ -117,7 +106,7 @@ async fn a_log_that_has_lost_what_was_acknowledged_is_not_gone_on_with() {
     let standby = primary.standby(between.address()).unwrap();
     let store = open(&at_either(&database, &primary, &standby)).await;
     append_one(&store, append("a", Expected::Version(0), [1])).await.unwrap();
-    until(&primary, "SELECT bool_and(replay_lsn = pg_current_wal_lsn()) FROM pg_stat_replication").await;
+    primary.wait_until(HAS_ALL).await.unwrap();
     between.close();
     append_one(&store, append("a", Expected::Version(1), [2])).await.unwrap();
     primary.kill().unwrap();
@@ -180,7 +169,7 @@ async fn a_standby_alone_takes_no_appends_until_it_is_promoted() {
     let standby = primary.standby(primary.address()).unwrap();
     let store = open(&at_either(&database, &primary, &standby)).await;
     append_one(&store, append("a", Expected::Version(0), [1])).await.unwrap();
-    until(&primary, "SELECT bool_and(replay_lsn = pg_current_wal_lsn()) FROM pg_stat_replication").await;
+    primary.wait_until(HAS_ALL).await.unwrap();
     primary.kill().unwrap();
     let is_away = |answer: &Result<_, AppendError>| matches!(answer, Err(AppendError::Unavailable(_)));
     wait_until("away", PATIENCE, async || {

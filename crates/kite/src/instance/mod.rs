@@ -310,6 +310,7 @@ impl Instance {
                 workers: self.workers.clone(),
                 projectors: self.projectors.clone(),
                 log_stopped: self.log.stopped(),
+                log_silence: self.log.silence(),
                 watch: self.projector_watch.clone(),
                 shared_models: parts.models.are_shared().then(|| SharedModels::new(parts.models.clone())),
                 head: self.log.store().head(),

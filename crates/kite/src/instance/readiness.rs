@@ -15,6 +15,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::credentials;
+use crate::log::Silence;
 use crate::runtime::Supervisor;
 use crate::server::ServerCertificate;
 use crate::vitals::Vitals;
@@ -25,13 +26,15 @@ pub(super) struct ProcessReadiness {
     pub(super) workers: Supervisor,
     pub(super) projectors: Supervisor,
     pub(super) log_stopped: watch::Receiver<Option<SharedError>>,
+    /// For how long the log has not answered, if it is on a server.
+    pub(super) log_silence: Silence,
     /// How the projectors get on.
     pub(super) watch: ProjectorWatch,
     /// The read models, if they are projected wherever there is a process for it.
     pub(super) shared_models: Option<SharedModels>,
     /// Where the log ends.
     pub(super) head: watch::Receiver<Position>,
-    /// How long a projector may stand still while there is something to read.
+    /// How long a projector may stand still while there is something to read, and the log be silent.
     pub(super) standstill_max: TimeDelta,
     /// What is known of the log's seals.
     pub(super) trust: SealTrust,
@@ -101,7 +104,7 @@ impl Readiness for ProcessReadiness {
     async fn checks(&self) -> Vec<ReadinessCheck> {
         let is_stopping = self.workers.stop().is_cancelled();
         let mut checks = vec![
-            check("log", self.log_stopped.borrow().as_ref().map(|reason| describe(reason)), "takes appends"),
+            self.log(),
             check("seals", self.trust.difference(), &self.trust.progress()),
             check("workers", self.workers.failure(), "all run"),
             check("projectors", self.projectors.failure(), "all run"),
@@ -138,6 +141,14 @@ impl Readiness for ProcessReadiness {
 }
 
 impl ProcessReadiness {
+    fn log(&self) -> ReadinessCheck {
+        let stopped = self.log_stopped.borrow().as_ref().map(|reason| describe(reason));
+        let silence = (self.log_silence)();
+        let is_away = TimeDelta::from_std(silence).is_ok_and(|silence| silence > self.standstill_max);
+        let away = is_away.then(|| format!("its server has not answered for {} s", silence.as_secs()));
+        check("log", stopped.or(away), "takes appends")
+    }
+
     /// If there are other processes, requests should go to those that understand everything. Alone it does what it
     /// can, and reports it.
     fn program(&self) -> ReadinessCheck {
@@ -212,6 +223,7 @@ mod tests {
         Batch, BatchMode, EventStore, Expected, MemoryEventStore, Metadata, NewEvent, StreamAppend,
     };
     use kite_projections::{ProjectError, Projected, Runner};
+    use std::time::Duration;
 
     /// A projector that stands somewhere.
     struct StandIn {
@@ -242,6 +254,7 @@ mod tests {
 
     struct House {
         log_stopped: watch::Sender<Option<SharedError>>,
+        silence: Arc<Mutex<Duration>>,
         head: watch::Sender<Position>,
         clock: Arc<ManualClock>,
         store: Arc<MemoryEventStore>,
@@ -252,6 +265,8 @@ mod tests {
         fn new() -> Self {
             let (log_stopped, head) = (watch::Sender::new(None), watch::Sender::new(0));
             let store = Arc::new(MemoryEventStore::new());
+            let silence = Arc::new(Mutex::new(Duration::ZERO));
+            let said = silence.clone();
             let clock = Arc::new(ManualClock::at(DateTime::UNIX_EPOCH));
             let journal = Journal::new(store.clone(), clock.clone(), clock.clone()).shared();
             let readiness = ProcessReadiness {
@@ -259,6 +274,7 @@ mod tests {
                 workers: Supervisor::new(),
                 projectors: Supervisor::new(),
                 log_stopped: log_stopped.subscribe(),
+                log_silence: Box::new(move || *said.lock()),
                 watch: ProjectorWatch::default(),
                 head: head.subscribe(),
                 standstill_max: TimeDelta::seconds(10),
@@ -270,7 +286,7 @@ mod tests {
                 vitals: Vitals::default(),
                 clock: clock.clone(),
             };
-            Self { log_stopped, head, clock, store, readiness }
+            Self { log_stopped, silence, head, clock, store, readiness }
         }
 
         fn stepped(&self, position: Position, parked: u64, failure: Option<&str>) {
@@ -305,6 +321,16 @@ mod tests {
         assert_eq!(house.failing().await, []);
         house.log_stopped.send_replace(Some(SharedError::new("a commit failed: database or disk is full")));
         let expected = ("log".to_owned(), "a commit failed: database or disk is full".to_owned());
+        assert_eq!(house.failing().await, [expected]);
+    }
+
+    #[tokio::test]
+    async fn so_does_a_log_whose_server_has_not_answered_for_some_seconds() {
+        let house = House::new();
+        *house.silence.lock() = Duration::from_secs(10);
+        assert_eq!(house.failing().await, [], "a hiccup is none");
+        *house.silence.lock() = Duration::from_secs(11);
+        let expected = ("log".to_owned(), "its server has not answered for 11 s".to_owned());
         assert_eq!(house.failing().await, [expected]);
     }
 

@@ -1,11 +1,10 @@
 //! The log in a real PostgreSQL: several processes that share it, each of them killed with -9, over connections that are cut.
 
+mod ground;
+mod server;
+
 use anyhow::{Context, ensure};
 use kite_testkit::dice::Dice;
-use kite_testkit::operator::{self, Place};
-use kite_testkit::postgres::Database;
-use kite_testkit::process::Process;
-use kite_testkit::proxy::Proxy;
 use kite_testkit::wait::{free_address, wait_until_ready};
 use std::path::PathBuf;
 use std::process::Command;
@@ -13,55 +12,13 @@ use std::time::Duration;
 
 use super::support::{House, Load, kite};
 use super::with_seed;
+use ground::{Ground, Other};
 
 /// Messages to be accepted before the load stops.
 const MESSAGES: u64 = 3_000;
 /// How often something happens to one of the processes, or to its connections, while messages come in.
 const BLOWS: u64 = 9;
 const SOON: Duration = Duration::from_secs(60);
-
-/// A database with what Kite keeps in it, and the URL of a role that may run instances, over a proxy.
-struct Ground {
-    database: Database,
-    role: String,
-    proxy: Proxy,
-}
-
-impl Ground {
-    async fn make() -> anyhow::Result<Self> {
-        let database = Database::make().await;
-        let role = format!("instance_{}", database.name());
-        database.execute(&format!("CREATE ROLE {role} LOGIN PASSWORD 'secret'")).await;
-        let ground = Self { proxy: Proxy::start(database.address())?, database, role };
-        let migrated = ground.migrate()?;
-        ensure!(migrated.contains("kite_log is as this program needs it"), "{migrated}");
-        Ok(ground)
-    }
-
-    /// As the owner of the database does it.
-    fn migrate(&self) -> anyhow::Result<String> {
-        let mut command = Command::new(kite());
-        command.args(["postgres", "migrate", "--instance", &self.role]);
-        command.env("KITE_POSTGRES__URL", self.database.url()).env("KITE_POSTGRES__SSLMODE", "disable");
-        let output = command.output()?;
-        let said = [output.stdout, output.stderr].concat();
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&said));
-        Ok(String::from_utf8(said)?)
-    }
-
-    /// The same, with read models that are shared.
-    fn shared_settings(&self, roles: &str) -> String {
-        format!("{}[read_models]\nengine = \"postgres\"\n", self.settings(roles))
-    }
-
-    /// What a configuration says, after the keys of its beginning.
-    fn settings(&self, roles: &str) -> String {
-        let url = self.database.url_for_at(&self.role, "secret", &self.proxy.address().to_string());
-        format!(
-            "roles = [{roles}]\n[store]\nengine = \"postgres\"\n[postgres]\nurl = \"{url}\"\nsslmode = \"disable\"\n"
-        )
-    }
-}
 
 /// Where the read models of several processes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,55 +27,6 @@ enum Models {
     Shared,
     /// In each data directory.
     Own,
-}
-
-/// Another process on the same log.
-struct Other {
-    directory: tempfile::TempDir,
-    process: Process,
-}
-
-impl Other {
-    fn start(settings: &str) -> anyhow::Result<Self> {
-        let directory = tempfile::tempdir()?;
-        let text = format!("data_dir = {:?}\n{settings}", directory.path().join("data"));
-        std::fs::write(directory.path().join("kite.toml"), text)?;
-        let process = Self::run(&directory)?;
-        Ok(Self { directory, process })
-    }
-
-    fn run(directory: &tempfile::TempDir) -> anyhow::Result<Process> {
-        let mut command = Command::new(kite());
-        command.args(["serve", "--config"]).arg(directory.path().join("kite.toml"));
-        Process::start("another kite", &mut command)
-    }
-
-    fn kill_and_restart(&mut self) -> anyhow::Result<()> {
-        self.process.kill()?;
-        self.process = Self::run(&self.directory)?;
-        Ok(())
-    }
-
-    /// Starts it again if it could not start while its connection was cut, as whoever supervises it does.
-    fn revive(&mut self) -> anyhow::Result<()> {
-        if !self.process.is_running()? {
-            self.process = Self::run(&self.directory)?;
-        }
-        Ok(())
-    }
-
-    fn config(&self) -> PathBuf {
-        self.directory.path().join("kite.toml")
-    }
-
-    /// SIGTERM, and its read models are as the log says.
-    fn end(mut self) -> anyhow::Result<()> {
-        let status = self.process.terminate(SOON)?;
-        ensure!(status.success(), "SIGTERM ended with {status}; its log:\n{}", self.process.log());
-        let differs = operator::replay_differs(kite(), &Place::Config(self.config()))?;
-        ensure!(differs.is_none(), "{}", differs.unwrap_or_default());
-        Ok(())
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -194,6 +102,20 @@ async fn one_process_on_a_log_in_postgresql_goes_on_after_the_server_was_away() 
     .await
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_whose_server_is_away_is_not_ready_although_it_has_nothing_to_do() -> anyhow::Result<()> {
+    let ground = Ground::make().await?;
+    let house = House::build_as(1, &ground.shared_settings("")).await?;
+    let url = format!("http://{}", house.address());
+    house.wait_until_projected().await?;
+    ground.proxy.close();
+    house.wait_for_readiness(&url, 503).await?;
+    ground.proxy.open();
+    house.wait_for_readiness(&url, 200).await?;
+    house.terminate().await?;
+    Ok(())
+}
+
 /// What a process that cannot work says at its end.
 fn refusal(settings: &str, make: impl FnOnce(&PathBuf) -> anyhow::Result<()>) -> anyhow::Result<String> {
     let directory = tempfile::tempdir()?;
@@ -255,12 +177,11 @@ async fn a_process_that_is_started_again_does_not_wait_for_the_leases_of_its_for
     let file = house.data_dir().join("log-id");
     let life = || anyhow::Ok(std::fs::read_to_string(&file)?.lines().nth(1).context("a life")?.to_owned());
     let former = life()?;
-    let held = |holder: &str| format!("(SELECT count(*) FROM kite_leases.leases WHERE holder = '{holder}')");
-    let is_so = |condition: String| format!("DO $$ BEGIN ASSERT {condition}; END $$");
-    ground.database.execute(&is_so(format!("{} > 0", held(&former)))).await;
+    let holds = format!("SELECT count(*) > 0 FROM kite_leases.leases WHERE holder = '{former}'");
+    ensure!(ground.database.is_so(&holds).await, "{former} works");
     house.kill_and_restart().await?;
     ensure!(life()? != former, "each life has a name of its own");
-    ground.database.execute(&is_so(format!("{} = 0", held(&former)))).await;
+    ensure!(ground.database.is_so(&format!("NOT ({holds})")).await, "{former} holds something");
     house.terminate().await?;
     Ok(())
 }

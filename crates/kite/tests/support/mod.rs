@@ -170,11 +170,58 @@ impl House {
 
     /// Waits until a sending is refused for now, with a status that says so.
     pub(crate) async fn refuses_for_a_while(&self) -> anyhow::Result<()> {
-        let body = json!({ "class": "otp", "from": FROM_PHONE, "text": "1", "recipients": [{ "to": "01099990000" }] });
+        let body = one_message();
         wait_for("a refusal", self.at_most(FINAL_WITHIN)?, async || {
             let request = self.customer.http.post(self.url("/v1/sendings")).bearer_auth(&self.customer.key);
             let status = request.json(&body).send().await.ok()?.status();
             (status == 503).then_some(())
+        })
+        .await
+    }
+
+    /// A question of a read model and a sending, at the process with this URL while it cannot reach what it keeps them in: each is
+    /// answered in time, with a problem that says to come back.
+    pub(crate) async fn is_told_to_come_back(&self, kite: &str) -> anyhow::Result<()> {
+        let sendings = format!("{kite}/v1/sendings");
+        let send = self.customer.http.post(&sendings).json(&one_message());
+        for request in [self.customer.http.get(&sendings), send] {
+            let answer = request.bearer_auth(&self.customer.key).send().await?;
+            let (status, headers) = (answer.status(), answer.headers().clone());
+            let problem: Value = answer.json().await?;
+            ensure!(status == 503 && problem["status"] == 503, "{status}: {problem}");
+            ensure!(headers["content-type"] == "application/problem+json", "{headers:?}");
+            ensure!(headers.contains_key("retry-after"), "{headers:?}");
+        }
+        Ok(())
+    }
+
+    /// Waits until `/readyz` of the process with this URL answers with this status.
+    pub(crate) async fn wait_for_readiness(&self, kite: &str, status: u16) -> anyhow::Result<()> {
+        let what = format!("{status} of {kite}/readyz");
+        let url = format!("{kite}/readyz");
+        let mut last = String::new();
+        let waited = wait_for(&what, self.at_most(FINAL_WITHIN)?, async || {
+            let answer = self.customer.http.get(&url).send().await.ok()?;
+            let found = answer.status();
+            last = answer.text().await.ok()?;
+            (found == status).then_some(())
+        })
+        .await;
+        waited.with_context(|| format!("the last answer was {last}"))
+    }
+
+    /// Waits until the read models show the whole log.
+    pub(crate) async fn wait_until_projected(&self) -> anyhow::Result<()> {
+        let url = self.url("/readyz");
+        wait_for("the read models to show everything", self.at_most(FINAL_WITHIN)?, async || {
+            let answer = self.customer.http.get(&url).bearer_auth(ADMIN_KEY).send().await.ok()?;
+            let ready: Value = answer.json().await.ok()?;
+            let mut lags = ready["checks"]
+                .as_array()?
+                .iter()
+                .filter(|check| check["name"].as_str().is_some_and(|name| name.starts_with("read-model:")));
+            lags.all(|lag| lag["detail"].as_str().is_some_and(|words| words.starts_with("0 events")))
+                .then_some(())
         })
         .await
     }
@@ -360,6 +407,11 @@ impl House {
         operator::read_log(&mut oracle, kite(), &Place::Data(data_dir(&self.data)))?;
         Ok(oracle)
     }
+}
+
+/// A sending to one.
+fn one_message() -> Value {
+    json!({ "class": "otp", "from": FROM_PHONE, "text": "1", "recipients": [{ "to": "01099990000" }] })
 }
 
 fn note(last: &mut String, what: String) -> Option<()> {

@@ -2,11 +2,13 @@
 
 use kite_event_store::{Position, describe};
 use kite_postgres::Connector;
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client};
 
 use super::generation::schema_of;
@@ -68,15 +70,38 @@ impl Followed {
     }
 }
 
-/// Follows them for as long as it is let.
+/// Why nothing is heard any more.
+#[derive(Debug, thiserror::Error)]
+enum Lost {
+    #[error("the server cannot be asked")]
+    Server(#[from] tokio_postgres::Error),
+    #[error("the connection has ended")]
+    Ended,
+    #[error("the server does not answer")]
+    Silent,
+}
+
+/// An answer in time.
+async fn within<T>(
+    time: Duration,
+    asked: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, Lost> {
+    Ok(timeout(time, asked).await.map_err(|_| Lost::Silent)??)
+}
+
+/// Follows them for as long as it is let. Tells whether the server says nothing at all.
 #[expect(clippy::disallowed_methods, reason = "this is the loop that waits")]
-pub(super) async fn follow(connector: Connector, followed: Vec<Arc<Followed>>) {
+pub(super) async fn follow(
+    connector: Connector,
+    followed: Vec<Arc<Followed>>,
+    is_silent: watch::Sender<bool>,
+) {
     let mut was_lost = false;
     loop {
-        let lost = follow_once(&connector, &followed, &mut was_lost).await;
+        let Err(lost) = follow_once(&connector, &followed, &is_silent, &mut was_lost).await;
+        is_silent.send_replace(matches!(lost, Lost::Silent));
         if !std::mem::replace(&mut was_lost, true) {
-            let error =
-                lost.map_or_else(|error| describe(&error), |()| "the connection has ended".to_owned());
+            let error = describe(&lost);
             tracing::warn!(error, "where the read models are is not known at the moment");
         }
         tokio::time::sleep(PAUSE).await;
@@ -87,12 +112,10 @@ pub(super) async fn follow(connector: Connector, followed: Vec<Arc<Followed>>) {
 async fn follow_once(
     connector: &Connector,
     followed: &[Arc<Followed>],
+    is_silent: &watch::Sender<bool>,
     was_lost: &mut bool,
-) -> Result<(), tokio_postgres::Error> {
-    let Ok(connected) = tokio::time::timeout(CONNECT_WITHIN, connector.connect()).await else {
-        return Ok(());
-    };
-    let (client, mut connection) = connected?;
+) -> Result<Infallible, Lost> {
+    let (client, mut connection) = within(CONNECT_WITHIN, connector.connect()).await?;
     let (tells, mut told) = mpsc::unbounded_channel();
     let driving = async {
         while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
@@ -100,27 +123,20 @@ async fn follow_once(
                 let _ = tells.send(notification);
             }
         }
-        Ok(())
+        Err(Lost::Ended)
     };
     let looking = async {
-        let listen = format!("LISTEN {CHANNEL}");
-        let Ok(listened) = tokio::time::timeout(LOOK_TIMEOUT, client.batch_execute(&listen)).await else {
-            return Ok(());
-        };
-        listened?;
+        within(LOOK_TIMEOUT, client.batch_execute(&format!("LISTEN {CHANNEL}"))).await?;
         let mut tell: fn(&Followed, i64, Position) = Followed::tell_anew;
         loop {
-            let Ok(looked) = tokio::time::timeout(LOOK_TIMEOUT, look_and(&client, followed, tell)).await
-            else {
-                return Ok(());
-            };
-            looked?;
+            within(LOOK_TIMEOUT, look_and(&client, followed, tell)).await?;
             tell = Followed::tell;
+            is_silent.send_replace(false);
             if std::mem::take(was_lost) {
                 tracing::info!("where the read models are is known again");
             }
             // Anybody who can connect can say anything: a word is a reason to look, and no more.
-            if let Ok(Some(_)) = tokio::time::timeout(LOOK_EVERY, told.recv()).await {
+            if let Ok(Some(_)) = timeout(LOOK_EVERY, told.recv()).await {
                 while told.try_recv().is_ok() {}
             }
         }

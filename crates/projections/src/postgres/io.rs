@@ -7,7 +7,8 @@ use std::future::Future;
 use std::io;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
-use tokio::time::Instant;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
 
 use crate::engine::StorageError;
 
@@ -20,14 +21,19 @@ pub(super) struct Io {
     runtime: Option<Runtime>,
     /// How long each took: whatever is waited for at once is sent at once.
     round_trip_seconds: Histogram,
+    /// The server says nothing at all, neither an answer nor an error.
+    is_silent: watch::Sender<bool>,
 }
 
 impl Io {
     pub(super) fn start() -> io::Result<Self> {
         let mut builder = Builder::new_multi_thread();
         let runtime = builder.worker_threads(1).thread_name("read-models").enable_all().build()?;
-        let round_trip_seconds = histogram!("kite_read_models_round_trip_seconds");
-        Ok(Self { runtime: Some(runtime), round_trip_seconds })
+        Ok(Self {
+            runtime: Some(runtime),
+            round_trip_seconds: histogram!("kite_read_models_round_trip_seconds"),
+            is_silent: watch::Sender::new(false),
+        })
     }
 
     fn runtime(&self) -> &Runtime {
@@ -39,12 +45,25 @@ impl Io {
         self.runtime().spawn(task).abort_handle()
     }
 
-    /// Waits, on a thread that may.
+    /// Where it is said whether the server says nothing.
+    pub(super) fn is_silent(&self) -> watch::Sender<bool> {
+        self.is_silent.clone()
+    }
+
+    /// Waits, on a thread that may; in vain if the server says nothing to anybody.
     pub(super) fn wait<T, E>(&self, future: impl Future<Output = Result<T, E>>) -> Result<T, StorageError>
     where
         StorageError: From<E>,
     {
-        self.wait_within(ANSWER_WITHIN, future)
+        let mut is_silent = self.is_silent.subscribe();
+        self.block_on(async {
+            let silence = async { drop(is_silent.wait_for(|is_silent| *is_silent).await) };
+            tokio::select! {
+                biased;
+                () = silence => Err(StorageError::Silent),
+                answer = timeout(ANSWER_WITHIN, future) => Ok(answer.map_err(|_| StorageError::Silent)??),
+            }
+        })
     }
 
     /// Waits for as long as it takes.
@@ -55,25 +74,15 @@ impl Io {
     where
         StorageError: From<E>,
     {
-        self.wait_within(Duration::MAX, future)
+        Ok(self.block_on(future)?)
     }
 
-    fn wait_within<T, E>(
-        &self,
-        patience: Duration,
-        future: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, StorageError>
-    where
-        StorageError: From<E>,
-    {
+    fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         let _entered = self.runtime().enter();
         let begun = Instant::now();
-        let answer = futures::executor::block_on(tokio::time::timeout(patience, future));
+        let answer = futures::executor::block_on(future);
         self.round_trip_seconds.record(begun.elapsed());
-        match answer {
-            Ok(done) => Ok(done?),
-            Err(_) => Err(StorageError::Silent),
-        }
+        answer
     }
 }
 

@@ -91,7 +91,7 @@ impl Postgres {
         let checking = async |client: &mut Client| Ok(check(client, options.log_id, in_any_version).await);
         let followed = connector.once(checking).await.map_err(OpenError::server)??;
         let io = Arc::new(Io::start()?);
-        let following = io.spawn(follow::follow(connector.clone(), followed.clone()));
+        let following = io.spawn(follow::follow(connector.clone(), followed.clone(), io.is_silent()));
         let sessions = Pool::new(options.connections_max.max(1), options.connections_max.max(1));
         Ok(Self(Arc::new(Shared {
             io,
@@ -111,15 +111,6 @@ impl Postgres {
     /// A connection of one's own.
     pub(crate) fn session(&self, setup: &str) -> Result<Session, StorageError> {
         Session::open(&self.0.io, &self.0.connector, setup)
-    }
-
-    /// Does something on a connection of its own, on a thread that may wait.
-    pub(crate) fn once<T>(
-        &self,
-        work: impl AsyncFnOnce(&mut Client) -> Result<T, kite_postgres::OpenError>,
-    ) -> Result<T, StorageError> {
-        let once = async { self.0.connector.once(work).await.map_err(StorageError::unusable) };
-        self.0.io.wait_long(once)
     }
 
     /// Where the projector of a model tells its position.
@@ -173,7 +164,8 @@ impl Postgres {
     /// Learns which generations are shown.
     fn look(&self) -> Result<(), StorageError> {
         let followed = self.0.followed.clone();
-        self.once(async move |client| Ok(follow::look(client, &followed).await?))
+        let looking = async move |client: &mut Client| Ok(follow::look(client, &followed).await?);
+        self.0.io.wait(async { self.0.connector.once(looking).await.map_err(StorageError::unusable) })
     }
 }
 

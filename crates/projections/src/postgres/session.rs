@@ -66,6 +66,14 @@ impl Session {
         self.io.wait_long(work(&self.client))
     }
 
+    /// Does something that takes a moment.
+    pub(super) fn run_soon<T>(
+        &self,
+        work: impl AsyncFnOnce(&Client) -> Result<T, tokio_postgres::Error>,
+    ) -> Result<T, StorageError> {
+        self.io.wait(work(&self.client))
+    }
+
     /// Asks something.
     pub(super) fn query(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, StorageError> {
         let parameters = typed(values);

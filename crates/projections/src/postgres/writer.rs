@@ -12,11 +12,12 @@ use crate::register::Registered;
 use crate::sql::signed;
 
 /// How a session that writes is. A statement is planned for the tables as they are, and goes by their indexes, even where a table was
-/// empty when it was prepared. Commits are waited for: a position that was told is not to go back.
+/// empty when it was prepared. Commits are waited for: a position that was told is not to go back. Who is gone or stands still in the
+/// middle of a transaction loses it, for whoever takes over needs its rows; between two statements nobody thinks for so long.
 const WRITING: &str =
     "SET plan_cache_mode = force_custom_plan; SET enable_seqscan = off; SET enable_hashjoin = off;
     SET enable_mergejoin = off; SET jit = off; SET lock_timeout = '30s'; SET statement_timeout = 0;
-    SET idle_in_transaction_session_timeout = 0; SET idle_session_timeout = 0";
+    SET idle_in_transaction_session_timeout = '10s'; SET idle_session_timeout = 0";
 /// What nobody sees yet may be lost with the server: then it is made again. Once it is shown, everything before has been kept.
 const UNSEEN: &str = "SET synchronous_commit = off";
 
@@ -155,7 +156,7 @@ impl Writer {
 
 /// The generation that is shown, if its tables are the ones that this program writes.
 fn shown(session: &Session, model: &'static dyn Registered) -> Result<i64, StorageError> {
-    session.run(async |client| generation::check(client, model).await)?.map_err(StorageError::unusable)
+    session.run_soon(async |client| generation::check(client, model).await)?.map_err(StorageError::unusable)
 }
 
 /// Begins a transaction. Whether this generation is shown, and stood where it was expected: then it does not change until the end.

@@ -46,10 +46,7 @@ impl Database {
     ///
     /// # Panics
     /// If the server refuses.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a name that no test before had, and nothing is simulated here"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the server is real, and outlives the process of the test")]
     pub async fn at(server: String) -> Self {
         // Not the number of the process: numbers come back while the server still has the databases of those before.
         let name = format!("test_{}", Uuid::now_v7().simple());
@@ -114,6 +111,11 @@ impl Database {
         execute(&self.url(), sql).await;
     }
 
+    /// Whether this is so in it.
+    pub async fn is_so(&self, condition: &str) -> bool {
+        is_so(&self.url(), condition).await
+    }
+
     /// Tries something in it at a URL of it: what the server says if it refuses.
     ///
     /// # Errors
@@ -130,6 +132,11 @@ impl Database {
         );
         done
     }
+}
+
+/// Whether this is so in the database at this URL. One that cannot be asked is not.
+pub(super) async fn is_so(url: &str, condition: &str) -> bool {
+    Database::attempt(url, &format!("DO $$ BEGIN ASSERT ({condition}); END $$")).await.is_ok()
 }
 
 async fn execute(url: &str, sql: &str) {

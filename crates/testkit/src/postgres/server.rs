@@ -4,21 +4,20 @@ use std::fs::{self, Permissions};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::bail;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use super::database::{Database, is_so};
 use super::installation::Installation;
 use crate::certificates::Made;
 use crate::process::{Process, output};
-use crate::wait::free_address;
+use crate::wait::{block_for, free_address, wait_until};
 
 /// How long a server may take to start, to stop or to be copied.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Between two tries to start one.
-const PAUSE: Duration = Duration::from_millis(50);
 /// Who owns its databases. Nobody else reaches the server, and it holds nothing.
 const USER: &str = "kite";
 const PASSWORD: &str = "of-a-test";
@@ -100,6 +99,29 @@ impl Server {
         Self::run(self.installation.clone(), directory, free_address()?, &[])
     }
 
+    /// Makes a standby that the server waits for at every commit, so that it has whatever was acknowledged.
+    ///
+    /// # Errors
+    /// See [`Server::start`]; or the server refuses.
+    pub async fn synchronous_standby(&self) -> anyhow::Result<Self> {
+        let standby = self.standby(self.address)?;
+        // Outside of a transaction, so each by itself.
+        for sql in ["ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"] {
+            Database::attempt(&self.url("postgres"), sql).await?;
+        }
+        self.wait_until("SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'").await?;
+        Ok(standby)
+    }
+
+    /// Waits until this is so of the server.
+    ///
+    /// # Errors
+    /// When it is not within a minute or two.
+    pub async fn wait_until(&self, condition: &str) -> anyhow::Result<()> {
+        let url = self.url("postgres");
+        wait_until(condition, PATIENCE, async || is_so(&url, condition).await).await
+    }
+
     fn run(
         installation: Installation,
         directory: TempDir,
@@ -114,20 +136,9 @@ impl Server {
     ///
     /// # Errors
     /// See [`Server::start`].
-    #[expect(clippy::disallowed_methods, reason = "processes of the system end in real time")]
     pub fn start_again(&mut self) -> anyhow::Result<()> {
-        let begun = Instant::now();
-        loop {
-            match process(&self.installation, &self.directory, self.address, &[]) {
-                Ok(process) => {
-                    self.process = process;
-                    return Ok(());
-                }
-                // Those that served its connections outlive it for a moment.
-                Err(error) if is_still_in_use(&error) && begun.elapsed() < PATIENCE => thread::sleep(PAUSE),
-                Err(error) => return Err(error),
-            }
-        }
+        self.process = process(&self.installation, &self.directory, self.address, &[])?;
+        Ok(())
     }
 
     /// Where it listens.
@@ -166,13 +177,26 @@ impl Server {
         output(&mut limit).map(drop)
     }
 
-    /// Kills it at once, as a machine that loses its power.
+    /// Kills it at once with all that it has started, as a machine that loses its power.
     ///
     /// # Errors
     /// When the system refuses.
     pub fn kill(&mut self) -> anyhow::Result<()> {
+        // Standing still it starts no more.
+        self.process.pause()?;
+        let id = self.process.id();
+        block_for("the server to stand still", PATIENCE, || {
+            state(id).is_none_or(|state| state == 'T').then_some(())
+        })?;
+        let started = children(id);
         self.process.kill()?;
-        Ok(())
+        for process in started.iter().filter_map(|id| Pid::from_raw(*id as i32)) {
+            // Most of them end by themselves when the first one is gone.
+            let _ = kill_process(process, Signal::KILL);
+        }
+        // While one of them is left the data belongs to it. Nobody may have asked yet how it ended.
+        let has_ended = |id: &u32| state(*id).is_none_or(|state| state == 'Z');
+        block_for("the end of all", PATIENCE, || started.iter().all(has_ended).then_some(()))
     }
 
     /// Waits until it has ended by itself.
@@ -196,10 +220,6 @@ impl Server {
     }
 }
 
-fn is_still_in_use(error: &anyhow::Error) -> bool {
-    format!("{error:#}").contains("still in use")
-}
-
 /// The URL of a database behind an address, for the owner of all.
 pub(super) fn url(address: &str, database: &str) -> String {
     format!("postgres://{USER}:{PASSWORD}@{address}/{database}")
@@ -207,6 +227,18 @@ pub(super) fn url(address: &str, database: &str) -> String {
 
 fn data(directory: &TempDir) -> PathBuf {
     directory.path().join("data")
+}
+
+/// What a process has started, as far as the system tells.
+fn children(of: u32) -> Vec<u32> {
+    let told = fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap_or_default();
+    told.split_whitespace().filter_map(|id| id.parse().ok()).collect()
+}
+
+/// The letter for what a process is doing, as far as the system tells.
+fn state(process: u32) -> Option<char> {
+    let told = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    told.rsplit_once(") ")?.1.chars().next()
 }
 
 /// The server's process, once it takes connections.
