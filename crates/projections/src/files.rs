@@ -19,6 +19,11 @@ impl Files {
         found.expect("every model that is asked for is in the list").1.clone()
     }
 
+    /// The same, asked by the write side.
+    pub(crate) fn of_write_side(&self) -> Self {
+        Self(self.each().map(|(name, readers)| (*name, readers.of_write_side())).collect())
+    }
+
     /// All of them, by the names of their models.
     pub(crate) fn each(&self) -> impl Iterator<Item = &(&'static str, Readers)> {
         self.0.iter()

@@ -63,7 +63,11 @@ macro_rules! read_models {
                 }
                 let open = |model: &&dyn Registered| Ok((model.name(), model.readers(&storage)?));
                 let files = Files::new(Self::each().iter().map(open).collect::<Result<_, OpenError>>()?);
-                Ok(Self { $($field: <$queries>::new(&files),)* files, storage })
+                Ok(Self::over(files, storage))
+            }
+
+            fn over(files: Files, storage: Storage) -> Self {
+                Self { $($field: <$queries>::new(&files),)* files, storage }
             }
         }
     };
@@ -86,6 +90,13 @@ impl ReadModels {
     /// Their names, in the order of the list.
     pub fn names() -> impl Iterator<Item = &'static str> {
         Self::each().iter().map(|model| model.name())
+    }
+
+    /// The same, asked by the write side and its loops: they have turns that users cannot take, so that no slow question of a
+    /// user keeps them from an answer.
+    #[must_use]
+    pub fn of_write_side(&self) -> Self {
+        Self::over(self.files.of_write_side(), self.storage.clone())
     }
 
     /// The position up to which this process has seen the log projected, by each model.

@@ -29,7 +29,7 @@ use uuid::Uuid;
 
 use crate::engine::StorageError;
 use crate::error::{OpenError, QueryError};
-use crate::pool::Pool;
+use crate::pool::{Caller, Pool};
 use crate::read_models::ReadModels;
 use follow::Followed;
 use io::Io;
@@ -42,7 +42,7 @@ const READING: &str = "SET statement_timeout = '20s'";
 pub struct PostgresOptions {
     /// The server, and the database on it.
     pub server: Server,
-    /// Connections for queries, of all read models together.
+    /// Connections for queries of users, of all read models together.
     pub connections_max: usize,
     /// The log that they are made from.
     pub log_id: Uuid,
@@ -92,7 +92,8 @@ impl Postgres {
         let followed = connector.once(checking).await.map_err(OpenError::server)??;
         let io = Arc::new(Io::start()?);
         let following = io.spawn(follow::follow(connector.clone(), followed.clone()));
-        let sessions = Pool::new(options.connections_max.max(1), options.connections_max.max(1));
+        // All of them stay open.
+        let sessions = Pool::new(options.connections_max.max(1), usize::MAX);
         Ok(Self(Arc::new(Shared {
             io,
             connector,
@@ -141,9 +142,10 @@ impl Postgres {
     pub(crate) fn ask<T>(
         &self,
         model: &str,
+        caller: Caller,
         question: impl Fn(&Snapshot<'_>) -> Result<T, QueryError>,
     ) -> Result<T, QueryError> {
-        let mut turn = self.0.sessions.turn()?;
+        let mut turn = self.0.sessions.turn(caller)?;
         let mut is_again = false;
         loop {
             let session = match turn.take().filter(Session::is_open) {

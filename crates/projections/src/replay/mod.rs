@@ -18,6 +18,7 @@ use crate::database::{self, Access};
 use crate::engine::{self, StorageError};
 use crate::error::{OpenError, ProjectError, QueryError};
 use crate::parked::{self, ParkedEvent};
+use crate::pool::Caller;
 use crate::postgres::{Postgres, Rebuild, Snapshot};
 use crate::projector::{Projected, Projector};
 use crate::read_model::ReadModel;
@@ -258,7 +259,7 @@ pub(crate) fn parked_of<M: ReadModel>(storage: &Storage) -> Result<ParkedReport,
             list(engine::Connection::Sqlite(&connection))
         }
         Storage::Postgres(postgres) => {
-            postgres.ask(M::NAME, |snapshot| list(engine::Connection::Postgres(snapshot)))
+            postgres.ask(M::NAME, Caller::User, |snapshot| list(engine::Connection::Postgres(snapshot)))
         }
     };
     let events = listed.map_err(|source| ReplayError::Parked { model: M::NAME, source })?;
