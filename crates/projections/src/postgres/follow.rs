@@ -147,11 +147,11 @@ async fn look_and(
     let mut questions = Vec::new();
     let mut asked = Vec::new();
     for row in &rows {
-        let (model, generation): (&str, i64) = (row.get(0), row.get(1));
+        let (model, generation): (&str, i64) = (row.try_get(0)?, row.try_get(1)?);
+        let schema_version: i64 = row.try_get(2)?;
         // Tables of another version are not for this program: it stays with those that it knows, until they are gone.
-        let is_it = |followed: &&Arc<Followed>| {
-            followed.model == model && followed.schema_version == row.get::<_, i64>(2)
-        };
+        let is_it =
+            |followed: &&Arc<Followed>| followed.model == model && followed.schema_version == schema_version;
         if let Some(followed) = followed.iter().find(is_it) {
             let schema = schema_of(followed.model, generation);
             questions.push(format!("(SELECT position FROM {schema}.checkpoint WHERE id = 1)"));
@@ -164,7 +164,7 @@ async fn look_and(
     let row = client.query_typed(&format!("SELECT {}", questions.join(", ")), &[]).await?;
     let Some(row) = row.first() else { return Ok(()) };
     for (place, (followed, generation)) in asked.into_iter().enumerate() {
-        let position: Option<i64> = row.get(place);
+        let position: Option<i64> = row.try_get(place)?;
         tell(followed, generation, position.unwrap_or(0).unsigned_abs());
     }
     Ok(())
