@@ -66,6 +66,23 @@ impl Session {
         self.io.wait_long(work(&self.client))
     }
 
+    /// Does something like that in a transaction.
+    pub(super) fn transaction<T>(
+        &self,
+        work: impl AsyncFnOnce(&Client) -> Result<T, tokio_postgres::Error>,
+    ) -> Result<T, StorageError> {
+        let done = self.run(async |client| {
+            client.batch_execute("BEGIN").await?;
+            let done = work(client).await?;
+            client.batch_execute("COMMIT").await?;
+            Ok(done)
+        });
+        if done.is_err() {
+            let _ = self.execute("ROLLBACK");
+        }
+        done
+    }
+
     /// Asks something.
     pub(super) fn query(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, StorageError> {
         let parameters = typed(values);
