@@ -35,7 +35,7 @@ pub struct RouterPlace {
     pub parked: Vec<SendingId>,
 }
 
-/// The list. Fields, files, projectors, replays, and what is shown of parked events all come from it.
+/// The list. Fields, files and schemas, projectors, replays, and what is shown of parked events all come from it.
 macro_rules! read_models {
     ($($(#[doc = $what:literal])+ $field:ident: $model:ty => $queries:ty,)*) => {
         /// The queries of all models. Cheap to clone.
@@ -52,7 +52,7 @@ macro_rules! read_models {
                 &[$(&Of::<$model>::NEW),*]
             }
 
-            /// Opens them, and creates files that are missing.
+            /// Opens them, and creates files that are missing, if they are in files.
             ///
             /// # Errors
             /// See [`OpenError`]; a model of another schema version has to be rebuilt ([`crate::replay::rebuild`]).
@@ -168,7 +168,7 @@ impl ReadModels {
         matches!(self.storage, Storage::Postgres(_))
     }
 
-    /// One projector for each model. Only one set of them may work on files.
+    /// One projector for each model. Only one set of them may work on files; on a server more cost time, and do no harm.
     ///
     /// # Errors
     /// See [`OpenError`].
