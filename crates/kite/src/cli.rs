@@ -233,7 +233,7 @@ pub enum PostgresCommand {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
         /// A role of PostgreSQL as which instances run: it may append to the log, read, and change rows of leases
-        /// and read models. Once for each role.
+        /// and read models. Once for each role. One that is an instance already need not be named.
         #[arg(long = "instance", value_name = "ROLE")]
         instances: Vec<String>,
         /// A role of PostgreSQL that may read the views in the schema `kite`, and nothing else. Once for each role.

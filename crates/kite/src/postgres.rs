@@ -14,8 +14,11 @@ use crate::serve::runtime;
 
 /// Runs the command.
 pub(crate) fn run(command: PostgresCommand) -> anyhow::Result<ExitCode> {
-    let PostgresCommand::Migrate { config, instances, readers } = command;
+    let PostgresCommand::Migrate { config, mut instances, readers } = command;
     let server = Config::load(config.as_deref())?.postgres.server()?;
+    // Before anything is made anew, with which a right may be lost.
+    let known = runtime()?.block_on(LOG.instances(&server)).context("nothing was changed")?;
+    instances.extend(known.into_iter().filter(|role| !instances.contains(role)).collect::<Vec<_>>());
     for schema in [&LOG, &LEASES, &READ_MODELS] {
         runtime()?
             .block_on(schema.migrate(&server, &instances))
@@ -32,7 +35,7 @@ pub(crate) fn run(command: PostgresCommand) -> anyhow::Result<ExitCode> {
         println!("{role} may read the views");
     }
     for role in instances {
-        println!("{role} may run instances");
+        println!("{role} may run instances, and has been given its rights to all that is there");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -108,6 +108,18 @@ impl Connector {
         }
     }
 
+    /// [`Connector::once`], to open what an instance uses.
+    ///
+    /// # Errors
+    /// The same; if the role lacks rights, what to do about it.
+    pub async fn open<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut Client) -> Result<T, OpenError>,
+    ) -> Result<T, OpenError> {
+        let role = self.config.get_user().unwrap_or("ROLE");
+        self.once(work).await.map_err(|error| error.for_instance(role))
+    }
+
     /// At most so many connections, made as they are needed.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! Why something that is kept in PostgreSQL cannot be used.
 
+use tokio_postgres::error::{Severity, SqlState};
+
 /// Why a server, or what should be on it, cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -45,6 +47,17 @@ pub enum OpenError {
         /// The shape known.
         known: i32,
     },
+    /// A role without the rights of an instance, or not to what is new.
+    #[error(
+        "the role {role} lacks rights of an instance: give them to it as the owner of the database (kite postgres migrate \
+         --instance {role})"
+    )]
+    Forbidden {
+        /// The role.
+        role: String,
+        /// What it may not.
+        source: tokio_postgres::Error,
+    },
     /// The server refused, or cannot be reached.
     #[error("the PostgreSQL server cannot be used")]
     Server(#[from] tokio_postgres::Error),
@@ -54,4 +67,23 @@ pub enum OpenError {
     /// The pool of connections cannot be made.
     #[error("no pool of connections")]
     Pool(#[from] deadpool_postgres::BuildError),
+}
+
+impl OpenError {
+    /// The same, if it is not that this role may not do something that is done to open what an instance uses.
+    pub(crate) fn for_instance(self, role: &str) -> Self {
+        let is_forbidden = |error: &tokio_postgres::Error| {
+            // Whoever may not even connect is told so by the server, with the same code.
+            error.as_db_error().is_some_and(|said| {
+                *said.code() == SqlState::INSUFFICIENT_PRIVILEGE
+                    && said.parsed_severity() == Some(Severity::Error)
+            })
+        };
+        match self {
+            Self::Server(source) if is_forbidden(&source) => {
+                Self::Forbidden { role: role.to_owned(), source }
+            }
+            other => other,
+        }
+    }
 }

@@ -47,6 +47,31 @@ impl Schema {
         Connector::new(server, "kite")?.once(migrating).await
     }
 
+    /// The roles that instances run as already: those that were given the use of this schema, and the right to change something in
+    /// one of ours. Whoever may only look is none of them.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn instances(&self, server: &Server) -> Result<Vec<String>, OpenError> {
+        const SQL: &str = r"
+            WITH ours AS (SELECT * FROM pg_namespace WHERE nspname LIKE 'kite\_%'),
+            changes AS (
+                SELECT relowner AS owner, granted.* FROM pg_class JOIN ours ON ours.oid = relnamespace,
+                    aclexplode(relacl) AS granted WHERE privilege_type IN ('INSERT', 'UPDATE', 'DELETE')
+                UNION ALL
+                SELECT proowner, granted.* FROM pg_proc JOIN ours ON ours.oid = pronamespace,
+                    aclexplode(proacl) AS granted WHERE prosecdef)
+            SELECT rolname::text FROM pg_roles
+            WHERE oid IN (SELECT grantee FROM changes WHERE grantee <> owner)
+              AND oid IN (SELECT grantee FROM ours, aclexplode(nspacl) WHERE nspname = $1)
+            ORDER BY 1";
+        let asking = async |client: &mut Client| {
+            let rows = client.query(SQL, &[&self.name]).await?;
+            Ok(rows.iter().map(|row| row.get(0)).collect())
+        };
+        Connector::new(server, "kite")?.once(asking).await
+    }
+
     async fn bring_about(&self, client: &mut Client, instances: &[String]) -> Result<(), OpenError> {
         let schema = self.name;
         let transaction =

@@ -42,7 +42,7 @@ pub enum OpenError {
         /// Why.
         source: StorageError,
     },
-    /// What is in the file is no database, or a broken one.
+    /// What is in the file is no database, or a broken one; or a server says that its tables are broken.
     #[error("the read model {model} is damaged: rebuild it (kite replay --rebuild)")]
     Damaged {
         /// Which model.
@@ -50,7 +50,7 @@ pub enum OpenError {
         /// What the engine says.
         source: StorageError,
     },
-    /// The file knows more than the log.
+    /// It knows more than the log.
     #[error(
         "the read model {model} stands at {live}, but the log ends at {end}: they are not of the same log. If the log \
          is the right one, rebuild the model (kite replay --rebuild)"
@@ -63,12 +63,12 @@ pub enum OpenError {
         /// Where the log ends.
         end: Position,
     },
-    /// The file has tables of another version of the program.
+    /// Its tables are of another version of the program.
     #[error("the read model {model} has schema version {found}, this program uses {known}: rebuild it")]
     OtherSchema {
         /// Which model.
         model: &'static str,
-        /// The version in the file.
+        /// The version found.
         found: i64,
         /// The version of this program.
         known: i64,
@@ -114,7 +114,7 @@ pub enum ProjectError {
         /// Why.
         source: ApplyError,
     },
-    /// The file is damaged, or contains a row that is not ours. Trying again does not help: this projector must end,
+    /// The tables are damaged, or contain a row that is not ours. Trying again does not help: this projector must end,
     /// and the model has to be rebuilt.
     #[error("the read model {model} is damaged: rebuild it (kite replay --rebuild)")]
     Damaged {
@@ -170,7 +170,7 @@ impl QueryError {
 
 impl ApplyError {
     /// The reason, if it lies in an event and the row that it becomes, so that trying again, on any machine, does not
-    /// help. All other errors (no space, no file, a damaged file, a missing table) concern all events alike.
+    /// help. All other errors (no space, no file or server, a damaged table, a missing one) concern all events alike.
     pub(crate) fn of_an_event(&self) -> Option<String> {
         let is_of_an_event = match self {
             Self::Storage(error) => error.is_of_a_row(),

@@ -42,9 +42,9 @@ pub(crate) struct StreamPiece {
 /// What is in a row must follow from the events and their order alone: not from a clock, not from where a page ended,
 /// not from what happened to be cached.
 pub(crate) trait ReadModel: Default + Send + 'static {
-    /// Names the file, the metrics and the log lines.
+    /// Names the file or the schemas, the metrics and the log lines.
     const NAME: &'static str;
-    /// Of the tables. A file with another one has to be rebuilt.
+    /// Of the tables. A model with another one has to be rebuilt.
     const SCHEMA_VERSION: i64;
     /// For the pages of the writing connection.
     const CACHE_BYTES: usize;

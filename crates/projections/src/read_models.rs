@@ -35,7 +35,7 @@ pub struct RouterPlace {
     pub parked: Vec<SendingId>,
 }
 
-/// The list. Fields, files, projectors, replays, and what is shown of parked events all come from it.
+/// The list. Fields, files and schemas, projectors, replays, and what is shown of parked events all come from it.
 macro_rules! read_models {
     ($($(#[doc = $what:literal])+ $field:ident: $model:ty => $queries:ty,)*) => {
         /// The queries of all models. Cheap to clone.
@@ -52,7 +52,7 @@ macro_rules! read_models {
                 &[$(&Of::<$model>::NEW),*]
             }
 
-            /// Opens them, and creates files that are missing.
+            /// Opens them, and creates files that are missing, if they are in files.
             ///
             /// # Errors
             /// See [`OpenError`]; a model of another schema version has to be rebuilt ([`crate::replay::rebuild`]).
@@ -63,7 +63,11 @@ macro_rules! read_models {
                 }
                 let open = |model: &&dyn Registered| Ok((model.name(), model.readers(&storage)?));
                 let files = Files::new(Self::each().iter().map(open).collect::<Result<_, OpenError>>()?);
-                Ok(Self { $($field: <$queries>::new(&files),)* files, storage })
+                Ok(Self::over(files, storage))
+            }
+
+            fn over(files: Files, storage: Storage) -> Self {
+                Self { $($field: <$queries>::new(&files),)* files, storage }
             }
         }
     };
@@ -86,6 +90,13 @@ impl ReadModels {
     /// Their names, in the order of the list.
     pub fn names() -> impl Iterator<Item = &'static str> {
         Self::each().iter().map(|model| model.name())
+    }
+
+    /// The same, asked by the write side and its loops: they have turns that users cannot take, so that no slow question of a
+    /// user keeps them from an answer.
+    #[must_use]
+    pub fn of_write_side(&self) -> Self {
+        Self::over(self.files.of_write_side(), self.storage.clone())
     }
 
     /// The position up to which this process has seen the log projected, by each model.
@@ -157,7 +168,7 @@ impl ReadModels {
         matches!(self.storage, Storage::Postgres(_))
     }
 
-    /// One projector for each model. Only one set of them may work on files.
+    /// One projector for each model. Only one set of them may work on files; on a server more cost time, and do no harm.
     ///
     /// # Errors
     /// See [`OpenError`].

@@ -14,11 +14,11 @@ use tokio::sync::watch;
 use crate::database;
 use crate::engine;
 use crate::error::{OpenError, QueryError};
-use crate::pool::{Pool, Turn};
+use crate::pool::{Caller, Pool, Turn};
 use crate::postgres::Postgres;
 use crate::read_model::ReadModel;
 
-/// Connections of one model, and so queries that are answered at the same time.
+/// Connections of one model, and so queries of users that are answered at the same time.
 const CONNECTIONS_MAX: usize = 16;
 /// Connections kept open when nobody uses them.
 const IDLE_MAX: usize = 4;
@@ -27,6 +27,7 @@ const IDLE_MAX: usize = 4;
 #[derive(Clone)]
 pub(crate) struct Readers {
     source: Source,
+    caller: Caller,
     position: watch::Sender<Position>,
 }
 
@@ -101,17 +102,23 @@ impl Readers {
         let position = database::position(engine::Connection::Sqlite(&connection))
             .map_err(|source| OpenError::storage(M::NAME, source))?;
         let pool = Pool::new(CONNECTIONS_MAX, IDLE_MAX);
-        if let Ok(mut turn) = pool.turn_within(Duration::ZERO) {
+        if let Ok(mut turn) = pool.turn_within(Caller::User, Duration::ZERO) {
             turn.keep(connection);
         }
         let file = File { path, open: database::open_reader::<M>, pool };
-        Ok(Self { source: Source::File(Arc::new(file)), position: watch::Sender::new(position) })
+        let (source, position) = (Source::File(Arc::new(file)), watch::Sender::new(position));
+        Ok(Self { source, caller: Caller::User, position })
     }
 
     /// Readers of a model on a server.
     pub(crate) fn of_server<M: ReadModel>(postgres: &Postgres) -> Self {
         let position = postgres.positions(M::NAME);
-        Self { source: Source::Server(postgres.clone(), M::NAME), position }
+        Self { source: Source::Server(postgres.clone(), M::NAME), caller: Caller::User, position }
+    }
+
+    /// The same, asked by the write side.
+    pub(crate) fn of_write_side(&self) -> Self {
+        Self { caller: Caller::WriteSide, ..self.clone() }
     }
 
     /// Queries on a free connection, waiting for one if necessary. All reads in one call see the tables at the same
@@ -124,9 +131,9 @@ impl Readers {
         question: impl Fn(engine::Connection<'_>) -> Result<T, QueryError>,
     ) -> Result<T, QueryError> {
         match &self.source {
-            Source::File(file) => file.ask(file.pool.turn()?, question),
+            Source::File(file) => file.ask(file.pool.turn(self.caller)?, question),
             Source::Server(postgres, model) => {
-                postgres.ask(model, |snapshot| question(engine::Connection::Postgres(snapshot)))
+                postgres.ask(model, self.caller, |snapshot| question(engine::Connection::Postgres(snapshot)))
             }
         }
     }
@@ -151,7 +158,7 @@ impl Readers {
         // The projector may run in another process. This is no thread that may wait for a connection.
         match &self.source {
             Source::File(file) => {
-                let turn = file.pool.turn_within(Duration::ZERO);
+                let turn = file.pool.turn_within(self.caller, Duration::ZERO);
                 let stored =
                     turn.and_then(|turn| file.ask(turn, |connection| Ok(database::position(connection)?)));
                 stored.is_ok_and(|stored| stored >= position)

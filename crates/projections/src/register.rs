@@ -40,7 +40,7 @@ pub(crate) trait Registered: Sync {
     /// Shows the tables of this schema in the views for people.
     fn views(&self, schema: &str) -> String;
 
-    /// Opens it. A file is created if need be.
+    /// Opens it. A file is created if need be; tables on a server are there.
     fn readers(&self, storage: &Storage) -> Result<Readers, OpenError>;
 
     /// What folds the log into it.

@@ -1,5 +1,7 @@
-//! Errors of the layers below, as problems. Details for the operator are logged here, and kept out of the answer.
+//! Errors of the layers below, as problems. Details for the operator are logged here, and kept out of the answer. What every request
+//! meets for as long as it lasts is logged now and then only.
 
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use kite_commands::event_store::{AppendError, ReadError, describe};
 use kite_commands::manage::{ManageError, ManageRefusal};
 use kite_commands::{JournalError, LotsError};
@@ -7,8 +9,21 @@ use kite_domain::policy::WeightsError;
 use kite_domain::relay::ProfileFault;
 use kite_domain::sender::SenderRefusal;
 use kite_projections::QueryError;
+use std::sync::LazyLock;
+use std::time::Duration;
 
 use super::{Code, FieldError, Problem};
+
+/// One of these is due every ten seconds.
+static LINES: LazyLock<DefaultKeyedRateLimiter<&str>> = LazyLock::new(|| {
+    let quota = Quota::with_period(Duration::from_secs(10)).expect("that is some time");
+    RateLimiter::keyed(quota)
+});
+
+/// Whether a line about this is due.
+fn is_due(what: &'static str) -> bool {
+    LINES.check_key(&what).is_ok()
+}
 
 impl From<AppendError> for Problem {
     fn from(error: AppendError) -> Self {
@@ -27,7 +42,9 @@ impl From<AppendError> for Problem {
             ),
             AppendError::AnswerLost => Self::new(Code::AnswerLost, "The answer of the log was lost."),
             AppendError::Stopped(reason) => {
-                tracing::error!(reason = describe(&reason), "the event store has stopped");
+                if is_due("stopped") {
+                    tracing::error!(reason = describe(&reason), "the event store has stopped");
+                }
                 Self::new(Code::Unavailable, "The log takes nothing any more.")
             }
         }
@@ -38,11 +55,15 @@ impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Unavailable(reason) => {
-                tracing::warn!(reason = describe(&reason), "the event store cannot be reached");
+                if is_due("unavailable") {
+                    tracing::warn!(reason = describe(&reason), "the event store cannot be reached");
+                }
                 Self::new(Code::Unavailable, "The log cannot be reached at this moment.")
             }
             error @ (ReadError::Unreadable(_) | ReadError::Stopped(_)) => {
-                tracing::error!(error = describe(&error), "the event store cannot be read");
+                if is_due("unreadable") {
+                    tracing::error!(error = describe(&error), "the event store cannot be read");
+                }
                 Self::new(Code::Unavailable, "The log cannot be read.")
             }
         }
@@ -55,7 +76,9 @@ impl From<JournalError> for Problem {
             JournalError::Append(error) => error.into(),
             JournalError::Read(error) => error.into(),
             JournalError::Memory(error) => {
-                tracing::warn!(error = describe(&error), "a read model does not answer");
+                if is_due("memory") {
+                    tracing::warn!(error = describe(&error), "a read model does not answer");
+                }
                 Self::new(Code::Unavailable, "A read model cannot be read.")
             }
             error if error.is_of_newer_program() => {
@@ -91,7 +114,9 @@ impl From<QueryError> for Problem {
                 Self::new(Code::InvalidCursor, "The cursor was not given out by this list.")
             }
             QueryError::Busy => {
-                tracing::warn!("a read model is asked more than it can answer");
+                if is_due("busy") {
+                    tracing::warn!("a read model is asked more than it can answer");
+                }
                 Self::new(Code::Unavailable, "A read model is answering as many questions as it can.")
             }
             QueryError::TooManyGroups(most) => Self::new(
@@ -103,7 +128,9 @@ impl From<QueryError> for Problem {
             )
             .at(FieldError::new("group_by", "too_many_groups", format!("there are more than {most} groups"))),
             QueryError::Storage(error) => {
-                tracing::error!(error = describe(&error), "a read model cannot be read");
+                if is_due("storage") {
+                    tracing::error!(error = describe(&error), "a read model cannot be read");
+                }
                 Self::new(Code::Unavailable, "A read model cannot be read.")
             }
             QueryError::Corrupt(reason) => {
@@ -201,6 +228,40 @@ fn capitalised(words: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kite_projections::StorageError;
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    /// What was logged.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_every_request_meets_is_logged_once_and_answered_each_time() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            for _ in 0..100 {
+                for error in [QueryError::Storage(StorageError::Silent), QueryError::Busy] {
+                    assert_eq!(Problem::from(error).code().kind().status, 503);
+                }
+            }
+        });
+        let logged = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let told = |words: &str| logged.matches(words).count();
+        assert_eq!((told("cannot be read"), told("more than it can answer")), (1, 1), "{logged}");
+    }
 
     #[test]
     fn a_log_that_is_away_is_said_so_and_may_be_tried_again() {

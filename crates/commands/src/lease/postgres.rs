@@ -51,7 +51,7 @@ impl PostgresLeases {
                 .await?;
             Ok(())
         };
-        connector.once(forgetting).await?;
+        connector.open(forgetting).await?;
         Ok(Self { pool: connector.pool(CONNECTIONS)?, term })
     }
 

@@ -132,7 +132,7 @@ impl PostgresEventStore {
             SCHEMA.check(client).await?;
             Ok(follow::look(client).await?)
         };
-        let (log_id, newest) = connector.once(looking).await?;
+        let (log_id, newest) = connector.open(looking).await?;
 
         let queue = Arc::new(Queue::new(options.queue_requests_max, options.queue_bytes_max));
         let head = Arc::new(Head::new(log_id, newest, options.recent_bytes_max));

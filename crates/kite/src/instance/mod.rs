@@ -77,10 +77,10 @@ struct Parts {
 }
 
 impl Instance {
-    /// Opens the data directory and starts the roles that the configuration names.
+    /// Opens the log and the read models, and starts the roles that the configuration names.
     ///
     /// # Errors
-    /// If a file cannot be opened or the address cannot be used; then nothing is left running.
+    /// If the log or the read models cannot be opened, or the address cannot be used; then nothing is left running.
     pub(crate) async fn start(config: Config) -> anyhow::Result<Self> {
         let roles = config.roles();
         server::raise_limit();

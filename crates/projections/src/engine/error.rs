@@ -2,7 +2,10 @@
 
 use kite_event_store::SharedError;
 use rusqlite::ErrorCode;
+use std::error::Error;
+use std::io;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::{WasNull, WrongType};
 
 /// Why something could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -43,10 +46,11 @@ impl StorageError {
                 let code = error.sqlite_error_code();
                 matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
             }
-            // `data_corrupted` and `index_corrupted`.
-            Self::Postgres(error) => error
-                .code()
-                .is_some_and(|code| code.code().starts_with("XX00") && *code != SqlState::INTERNAL_ERROR),
+            Self::Postgres(error) => match error.code() {
+                // `data_corrupted` and `index_corrupted`.
+                Some(code) => code.code().starts_with("XX00") && *code != SqlState::INTERNAL_ERROR,
+                None => is_of_another_type(error),
+            },
             Self::Unusable(_) | Self::Silent | Self::NoRow | Self::Range(_) | Self::IdLength(_) => false,
         }
     }
@@ -81,7 +85,7 @@ impl StorageError {
         match self {
             Self::Postgres(error) => match error.as_db_error() {
                 Some(said) => ["08", "57P"].iter().any(|class| said.code().code().starts_with(class)),
-                None => true,
+                None => is_of_the_transport(error),
             },
             Self::Silent | Self::Unusable(_) => true,
             Self::Sqlite(_) | Self::NoRow | Self::Range(_) | Self::IdLength(_) => false,
@@ -100,4 +104,16 @@ impl StorageError {
         let missing = [SqlState::UNDEFINED_TABLE, SqlState::INVALID_SCHEMA_NAME];
         error.code().is_some_and(|code| missing.contains(code))
     }
+}
+
+/// Whether nothing came, and not something that cannot be taken.
+fn is_of_the_transport(error: &tokio_postgres::Error) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    // What could not even be put into a message is called an input.
+    error.is_closed() || source.is_some_and(|source| source.kind() != io::ErrorKind::InvalidInput)
+}
+
+/// Whether a column is not of the type that it was made with.
+fn is_of_another_type(error: &tokio_postgres::Error) -> bool {
+    error.source().is_some_and(|source| source.is::<WrongType>() || source.is::<WasNull>())
 }

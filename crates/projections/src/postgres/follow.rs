@@ -1,5 +1,6 @@
 //! Up to where the read models are, whoever projects them: told by NOTIFY, and looked at all the same.
 
+use futures::FutureExt;
 use kite_event_store::{Position, describe};
 use kite_postgres::Connector;
 use std::convert::Infallible;
@@ -7,8 +8,8 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tokio_postgres::{AsyncMessage, Client};
 
 use super::generation::schema_of;
@@ -18,6 +19,8 @@ use crate::register::Registered;
 pub(super) const CHANNEL: &str = "kite_read_models";
 /// How often the positions are looked at although nobody has told of any.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How far apart looks are at least, however often somebody tells of something.
+const LOOKS_APART: Duration = Duration::from_millis(5);
 /// Before the server is tried again; and what a look may take.
 const PAUSE: Duration = Duration::from_millis(200);
 const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -116,11 +119,11 @@ async fn follow_once(
     was_lost: &mut bool,
 ) -> Result<Infallible, Lost> {
     let (client, mut connection) = within(CONNECT_WITHIN, connector.connect()).await?;
-    let (tells, mut told) = mpsc::unbounded_channel();
+    let told = Notify::new();
     let driving = async {
         while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
-            if let AsyncMessage::Notification(notification) = message? {
-                let _ = tells.send(notification);
+            if let AsyncMessage::Notification(_) = message? {
+                told.notify_one();
             }
         }
         Err(Lost::Ended)
@@ -128,6 +131,7 @@ async fn follow_once(
     let looking = async {
         within(LOOK_TIMEOUT, client.batch_execute(&format!("LISTEN {CHANNEL}"))).await?;
         let mut tell: fn(&Followed, i64, Position) = Followed::tell_anew;
+        let mut pace = pace();
         loop {
             within(LOOK_TIMEOUT, look_and(&client, followed, tell)).await?;
             tell = Followed::tell;
@@ -135,16 +139,29 @@ async fn follow_once(
             if std::mem::take(was_lost) {
                 tracing::info!("where the read models are is known again");
             }
-            // Anybody who can connect can say anything: a word is a reason to look, and no more.
-            if let Ok(Some(_)) = timeout(LOOK_EVERY, told.recv()).await {
-                while told.try_recv().is_ok() {}
-            }
+            look_is_due(&told, &mut pace).await;
         }
     };
     tokio::select! {
         ended = driving => ended,
         ended = looking => ended,
     }
+}
+
+/// Of the looks.
+fn pace() -> Interval {
+    let mut pace = interval(LOOKS_APART);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pace
+}
+
+/// Waits until somebody tells of something, or none has for a while. Anybody who can connect can say anything: a word is a reason to
+/// look, and no more.
+async fn look_is_due(told: &Notify, pace: &mut Interval) {
+    let _ = timeout(LOOK_EVERY, told.notified()).await;
+    pace.tick().await;
+    // What was told until now is seen by the look that comes.
+    let _ = told.notified().now_or_never();
 }
 
 /// Looks which generations are shown, and up to where they are.
@@ -163,11 +180,11 @@ async fn look_and(
     let mut questions = Vec::new();
     let mut asked = Vec::new();
     for row in &rows {
-        let (model, generation): (&str, i64) = (row.get(0), row.get(1));
+        let (model, generation): (&str, i64) = (row.try_get(0)?, row.try_get(1)?);
+        let schema_version: i64 = row.try_get(2)?;
         // Tables of another version are not for this program: it stays with those that it knows, until they are gone.
-        let is_it = |followed: &&Arc<Followed>| {
-            followed.model == model && followed.schema_version == row.get::<_, i64>(2)
-        };
+        let is_it =
+            |followed: &&Arc<Followed>| followed.model == model && followed.schema_version == schema_version;
         if let Some(followed) = followed.iter().find(is_it) {
             let schema = schema_of(followed.model, generation);
             questions.push(format!("(SELECT position FROM {schema}.checkpoint WHERE id = 1)"));
@@ -180,8 +197,42 @@ async fn look_and(
     let row = client.query_typed(&format!("SELECT {}", questions.join(", ")), &[]).await?;
     let Some(row) = row.first() else { return Ok(()) };
     for (place, (followed, generation)) in asked.into_iter().enumerate() {
-        let position: Option<i64> = row.get(place);
+        let position: Option<i64> = row.try_get(place)?;
         tell(followed, generation, position.unwrap_or(0).unsigned_abs());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::Instant;
+
+    #[tokio::test(start_paused = true)]
+    async fn however_often_somebody_tells_looks_are_few_and_the_last_one_comes_after_the_last_word() {
+        let told = Notify::new();
+        let mut pace = pace();
+        let telling = async {
+            let mut words = interval(Duration::from_micros(100));
+            for _ in 0..2_000 {
+                words.tick().await;
+                told.notify_one();
+            }
+            Instant::now()
+        };
+        let mut looks = Vec::new();
+        let looking = async {
+            loop {
+                look_is_due(&told, &mut pace).await;
+                looks.push(Instant::now());
+            }
+        };
+        // One that nobody tells of comes after the rest.
+        let (last_word, _) = tokio::join!(telling, timeout(LOOK_EVERY * 4, looking));
+        let of_words = looks.iter().filter(|look| **look <= last_word + LOOKS_APART).count();
+        assert!((30..=42).contains(&of_words), "{of_words}");
+        let after = looks.iter().find(|look| **look >= last_word).unwrap();
+        assert!(*after - last_word <= LOOKS_APART, "{:?}", *after - last_word);
+        assert!(looks.len() > of_words, "nobody looks by himself");
+    }
 }

@@ -29,7 +29,7 @@ use uuid::Uuid;
 
 use crate::engine::StorageError;
 use crate::error::{OpenError, QueryError};
-use crate::pool::Pool;
+use crate::pool::{Caller, Pool};
 use crate::read_models::ReadModels;
 use follow::Followed;
 use io::Io;
@@ -42,7 +42,7 @@ const READING: &str = "SET statement_timeout = '20s'; SET jit = off";
 pub struct PostgresOptions {
     /// The server, and the database on it.
     pub server: Server,
-    /// Connections for queries, of all read models together.
+    /// Connections for queries of users, of all read models together.
     pub connections_max: usize,
     /// The log that they are made from.
     pub log_id: Uuid,
@@ -88,11 +88,12 @@ impl Postgres {
 
     async fn open_with(options: PostgresOptions, in_any_version: bool) -> Result<Self, OpenError> {
         let connector = Connector::new(&options.server, "kite").map_err(OpenError::server)?;
-        let checking = async |client: &mut Client| Ok(check(client, options.log_id, in_any_version).await);
-        let followed = connector.once(checking).await.map_err(OpenError::server)??;
+        let checking = async |client: &mut Client| check(client, options.log_id, in_any_version).await;
+        let followed = connector.open(checking).await.map_err(OpenError::server)??;
         let io = Arc::new(Io::start()?);
         let following = io.spawn(follow::follow(connector.clone(), followed.clone(), io.is_silent()));
-        let sessions = Pool::new(options.connections_max.max(1), options.connections_max.max(1));
+        // All of them stay open.
+        let sessions = Pool::new(options.connections_max.max(1), usize::MAX);
         Ok(Self(Arc::new(Shared {
             io,
             connector,
@@ -132,9 +133,10 @@ impl Postgres {
     pub(crate) fn ask<T>(
         &self,
         model: &str,
+        caller: Caller,
         question: impl Fn(&Snapshot<'_>) -> Result<T, QueryError>,
     ) -> Result<T, QueryError> {
-        let mut turn = self.0.sessions.turn()?;
+        let mut turn = self.0.sessions.turn(caller)?;
         let mut is_again = false;
         loop {
             let session = match turn.take().filter(Session::is_open) {
@@ -170,32 +172,29 @@ impl Postgres {
 }
 
 /// Whether all read models are there, and of this log.
-async fn check(client: &Client, log_id: Uuid, in_any_version: bool) -> Result<Vec<Arc<Followed>>, OpenError> {
-    kite_postgres::check_server(client).await.map_err(OpenError::server)?;
-    SCHEMA.check(client).await.map_err(OpenError::server)?;
-    let asked = async {
-        let sql = "UPDATE kite_read_models.log SET log_id = $1 WHERE log_id IS NULL";
-        client.execute(sql, &[&log_id]).await?;
-        let known: Uuid = client.query_one("SELECT log_id FROM kite_read_models.log", &[]).await?.get(0);
-        let mut generations = Vec::new();
-        for model in ReadModels::each() {
-            generations.push((*model, generation::check(client, *model).await?));
-        }
-        Ok::<_, tokio_postgres::Error>((known, generations))
-    };
-    let (known, generations) = asked.await.map_err(OpenError::server)?;
+async fn check(
+    client: &Client,
+    log_id: Uuid,
+    in_any_version: bool,
+) -> Result<Result<Vec<Arc<Followed>>, OpenError>, kite_postgres::OpenError> {
+    kite_postgres::check_server(client).await?;
+    SCHEMA.check(client).await?;
+    let sql = "UPDATE kite_read_models.log SET log_id = $1 WHERE log_id IS NULL";
+    client.execute(sql, &[&log_id]).await?;
+    let known: Uuid = client.query_one("SELECT log_id FROM kite_read_models.log", &[]).await?.get(0);
     if known != log_id {
-        return Err(OpenError::OtherLog { known, log: log_id });
+        return Ok(Err(OpenError::OtherLog { known, log: log_id }));
     }
-    let followed = generations.into_iter().map(|(model, generation)| {
-        let generation = match generation {
+    let mut followed = Vec::new();
+    for model in ReadModels::each() {
+        let generation = match generation::check(client, *model).await? {
             // What is shown of it is learned when it is shown.
             Err(OpenError::OtherSchema { .. }) if in_any_version => 0,
-            checked => checked?,
+            Err(error) => return Ok(Err(error)),
+            Ok(generation) => generation,
         };
-        Ok(Arc::new(Followed::new(model, generation)))
-    });
-    let followed = followed.collect::<Result<Vec<_>, OpenError>>()?;
-    follow::look(client, &followed).await.map_err(OpenError::server)?;
-    Ok(followed)
+        followed.push(Arc::new(Followed::new(*model, generation)));
+    }
+    follow::look(client, &followed).await?;
+    Ok(Ok(followed))
 }

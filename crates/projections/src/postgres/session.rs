@@ -74,6 +74,23 @@ impl Session {
         self.io.wait(work(&self.client))
     }
 
+    /// Does something like that in a transaction.
+    pub(super) fn transaction<T>(
+        &self,
+        work: impl AsyncFnOnce(&Client) -> Result<T, tokio_postgres::Error>,
+    ) -> Result<T, StorageError> {
+        let done = self.run(async |client| {
+            client.batch_execute("BEGIN").await?;
+            let done = work(client).await?;
+            client.batch_execute("COMMIT").await?;
+            Ok(done)
+        });
+        if done.is_err() {
+            let _ = self.execute("ROLLBACK");
+        }
+        done
+    }
+
     /// Asks something.
     pub(super) fn query(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, StorageError> {
         let parameters = typed(values);
@@ -240,7 +257,7 @@ impl<'s> Transaction<'s> {
         if self.pending_bytes.get() < PENDING_BYTES_MAX {
             return Ok(());
         }
-        self.write(Vec::new())
+        self.write(&[])
     }
 
     /// What the statement finds for the rows of the batch, after what was written so far.
@@ -252,45 +269,39 @@ impl<'s> Transaction<'s> {
         };
         let written: usize = earlier.iter().map(Batch::bytes).sum();
         self.pending_bytes.set(self.pending_bytes.get().saturating_sub(written));
-        let prepared = self.prepared(&earlier)?;
         let client = &self.session.client;
         let parameters: Vec<&(dyn ToSql + Sync)> = batch.parameters().collect();
-        let mut steps: Vec<Sent<'_, _>> = Vec::with_capacity(earlier.len() + 1);
-        for (statement, batch) in prepared.iter().zip(&earlier) {
-            steps.push(Box::pin(async move {
-                client.execute_raw(statement, batch.parameters()).await.map(|_| Vec::new())
-            }));
-        }
-        steps.push(Box::pin(async { client.query(&statement, &parameters).await }));
-        let mut answers = self.session.all(steps)?;
-        Ok(answers.pop().unwrap_or_default())
-    }
-
-    fn prepared(&self, batches: &[Batch]) -> Result<Vec<tokio_postgres::Statement>, StorageError> {
-        batches.iter().map(|batch| self.session.prepared(batch.statement())).collect()
+        self.send(&earlier, vec![Box::pin(async { client.query(&statement, &parameters).await })])
     }
 
     /// Writes everything that has been collected, and then does these.
-    fn write(&self, then: Vec<&str>) -> Result<(), StorageError> {
+    fn write(&self, then: &[&str]) -> Result<(), StorageError> {
         let batches: Vec<Batch> = self.pending.take().into_iter().flatten().collect();
         self.pending_bytes.set(0);
-        let prepared = self.prepared(&batches)?;
         let client = &self.session.client;
-        let mut steps: Vec<Sent<'_, _>> = Vec::with_capacity(batches.len() + then.len());
-        for (statement, batch) in prepared.iter().zip(&batches) {
-            steps.push(Box::pin(
-                async move { client.execute_raw(statement, batch.parameters()).await.map(drop) },
-            ));
-        }
-        for sql in then {
-            steps.push(Box::pin(client.batch_execute(sql)));
-        }
-        self.session.all(steps).map(drop)
+        let then = then.iter().map(|sql| -> Sent<'_, _> {
+            Box::pin(async move { client.batch_execute(sql).await.map(|()| Vec::new()) })
+        });
+        self.send(&batches, then.collect()).map(drop)
+    }
+
+    /// Writes these, and then does those, in one round trip. What the last of them finds.
+    fn send(&self, batches: &[Batch], then: Vec<Sent<'_, Vec<Row>>>) -> Result<Vec<Row>, StorageError> {
+        let prepared = batches.iter().map(|batch| self.session.prepared(batch.statement()));
+        let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
+        let client = &self.session.client;
+        let written = prepared.iter().zip(batches).map(|(statement, batch)| -> Sent<'_, _> {
+            Box::pin(
+                async move { client.execute_raw(statement, batch.parameters()).await.map(|_| Vec::new()) },
+            )
+        });
+        let mut answers = self.session.all(written.chain(then).collect())?;
+        Ok(answers.pop().unwrap_or_default())
     }
 
     /// Writes everything, and makes it last, with a word to whoever listens.
     pub(crate) fn commit(self, word: &str) -> Result<(), StorageError> {
-        self.write(vec![word, "COMMIT"])
+        self.write(&[word, "COMMIT"])
     }
 }
 

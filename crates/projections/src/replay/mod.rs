@@ -18,6 +18,7 @@ use crate::database::{self, Access};
 use crate::engine::{self, StorageError};
 use crate::error::{OpenError, ProjectError, QueryError};
 use crate::parked::{self, ParkedEvent};
+use crate::pool::Caller;
 use crate::postgres::{Postgres, Rebuild, Snapshot};
 use crate::projector::{Projected, Projector};
 use crate::read_model::ReadModel;
@@ -69,6 +70,16 @@ pub enum ReplayError {
     /// The engine refuses.
     #[error("the read model {model} cannot be compared or finished")]
     Storage {
+        /// Which model.
+        model: &'static str,
+        /// Why.
+        source: StorageError,
+    },
+    /// It could not be made again beside the live one.
+    #[error(
+        "the rebuild of the read model {model} has not come to its end; what was shown is still shown. Run it again"
+    )]
+    Rebuild {
         /// Which model.
         model: &'static str,
         /// Why.
@@ -258,7 +269,7 @@ pub(crate) fn parked_of<M: ReadModel>(storage: &Storage) -> Result<ParkedReport,
             list(engine::Connection::Sqlite(&connection))
         }
         Storage::Postgres(postgres) => {
-            postgres.ask(M::NAME, |snapshot| list(engine::Connection::Postgres(snapshot)))
+            postgres.ask(M::NAME, Caller::User, |snapshot| list(engine::Connection::Postgres(snapshot)))
         }
     };
     let events = listed.map_err(|source| ReplayError::Parked { model: M::NAME, source })?;
@@ -362,18 +373,23 @@ async fn rebuild_beside<M: ReadModel>(
     store: &Arc<dyn EventStore>,
     postgres: &Postgres,
 ) -> Result<ModelReport, ReplayError> {
-    let storage = |source| ReplayError::Storage { model: M::NAME, source };
-    let rebuild = Rebuild::begin(postgres, &Of::<M>::NEW).map_err(storage)?;
-    let writer = Writer::Postgres(rebuild.writer());
-    let projector = Projector::<M>::new(store.clone(), writer, watch::Sender::new(0)).map_err(storage)?;
-    let mut projector = projector.in_large_pieces();
+    let lost = |source| ReplayError::Rebuild { model: M::NAME, source };
+    let mut rebuild = Rebuild::begin(postgres, &Of::<M>::NEW).map_err(lost)?;
+    let projector = |rebuild: &mut Rebuild| {
+        Projector::<M>::new(store.clone(), Writer::Postgres(rebuild.writer()), watch::Sender::new(0))
+    };
+    let mut projector = again(&mut rebuild, projector).await.map_err(lost)?.in_large_pieces();
     let mut events = to_the_end(&mut projector, Position::MAX).await?;
-    rebuild.complete().map_err(storage)?;
-    events += to_the_end(&mut projector, Position::MAX).await?;
+    again(&mut rebuild, Rebuild::complete).await.map_err(lost)?;
     let mut tries = 1;
-    let position = loop {
+    loop {
+        // What is shown is not written from here any more.
+        if again(&mut rebuild, Rebuild::is_shown).await.map_err(lost)? {
+            break;
+        }
+        events += to_the_end(&mut projector, Position::MAX).await?;
         // From here on nobody projects the other one. Whoever has seen something there sees it here, too.
-        let live = rebuild.hold().map_err(storage)?;
+        let Some(live) = again(&mut rebuild, Rebuild::hold).await.map_err(lost)? else { break };
         events += to_the_end(&mut projector, live).await?;
         let position = projector.position();
         if position < live && tries >= AHEAD_TRIES_MAX {
@@ -385,24 +401,25 @@ async fn rebuild_beside<M: ReadModel>(
             true => Err(None),
             false => rebuild.show().map_err(Some),
         };
-        let Err(error) = shown else { break position };
-        rebuild.let_go().map_err(storage)?;
-        // Whoever has a view open for long is in the way of its change.
+        let Err(error) = shown else { break };
+        rebuild.let_go();
+        // Whoever has a view open for long is in the way of its change. Or the answer was lost.
         if let Some(error) = error {
             if tries == SHOWN_TRIES_MAX {
-                return Err(storage(error));
+                return Err(lost(error));
             }
             let error = kite_event_store::describe(&error);
             tracing::warn!(model = M::NAME, error, "what was made again cannot be shown yet, trying again");
         }
         tries += 1;
         pause(BETWEEN_TRIES).await;
-        events += to_the_end(&mut projector, Position::MAX).await?;
-    };
+    }
+    let position = projector.position();
     drop(projector);
     let tables: Vec<&str> = database::tables::<M>().map(|table| table.name).collect();
-    let (rows, parked) = rebuild.count(&tables).map_err(storage)?;
-    if let Err(error) = rebuild.drop_previous() {
+    let storage = |source| ReplayError::Storage { model: M::NAME, source };
+    let (rows, parked) = again(&mut rebuild, |rebuild| rebuild.count(&tables)).await.map_err(storage)?;
+    if let Err(error) = again(&mut rebuild, Rebuild::drop_previous).await {
         tracing::warn!(
             model = M::NAME,
             error = kite_event_store::describe(&error),
@@ -410,6 +427,26 @@ async fn rebuild_beside<M: ReadModel>(
         );
     }
     Ok(ModelReport::of_made(M::NAME, position, events, rows, parked))
+}
+
+/// Does something of a rebuild, and again if the connection was lost or others were in the way: a server comes back.
+async fn again<T>(
+    rebuild: &mut Rebuild,
+    mut work: impl FnMut(&mut Rebuild) -> Result<T, StorageError>,
+) -> Result<T, StorageError> {
+    let mut failed = 0;
+    loop {
+        match work(rebuild) {
+            Err(error) if error.is_for_another_try() && failed < FAILED_STEPS_MAX => {
+                if error.is_of_the_connection() {
+                    rebuild.give_up();
+                }
+                failed += 1;
+                pause(AFTER_A_FAILURE).await;
+            }
+            done => return done,
+        }
+    }
 }
 
 /// Steps the projector up to a position, or until there is nothing left. Returns how many events it has applied.

@@ -29,7 +29,8 @@ pub(crate) fn create_indexes<'t>(tables: impl Iterator<Item = &'t Table>) -> Str
 fn create_index(table: &Table, index: &Index) -> String {
     let unique = if index.is_unique { "UNIQUE " } else { "" };
     let only = if index.only.is_empty() { String::new() } else { format!(" WHERE {}", index.only) };
-    format!("CREATE {unique}INDEX {} ON {} ({}){only};\n", index.name, table.name, index.columns.join(", "))
+    let columns = index.columns.join(", ");
+    format!("CREATE {unique}INDEX IF NOT EXISTS {} ON {} ({columns}){only};\n", index.name, table.name)
 }
 
 /// Every row of a table, in the order of its key.

@@ -49,7 +49,7 @@ impl Statement {
         Self::new(table, Verb::Delete(by))
     }
 
-    /// The rows in which these columns have the values, in the order of the key; if none is named, those of the key.
+    /// The rows in which these columns have the values, in any order; if none is named, those of the key.
     pub(crate) const fn select(table: &'static Table, columns: Pick, by: &'static [&'static str]) -> Self {
         Self::new(table, Verb::Select(columns, by))
     }

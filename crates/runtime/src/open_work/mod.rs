@@ -36,7 +36,7 @@ pub(crate) struct OpenWorkReader<H> {
 
 impl<H: Host> OpenWorkReader<H> {
     pub(crate) fn new(host: H, models: ReadModels, reading: Reading) -> Self {
-        Self { host, models, reading }
+        Self { host, models: models.of_write_side(), reading }
     }
 
     async fn ask<T: Send + 'static>(

@@ -2,13 +2,17 @@
 
 use kite_domain::ids::LotId;
 use kite_domain::sending::MessageClass;
+use kite_event_store::EventStore;
 use kite_testkit::postgres::Database;
 use kite_testkit::proxy::{Place, Proxy, Way};
 use kite_testkit::wait::wait_until;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::delivery::{receipts, routed, submitted};
 use super::super::{Bench, at, route, run, seqs};
+use crate::directory::DirectoryModel;
+use crate::register::{Of, Registered};
 use crate::{ProjectError, Projected, replay};
 
 /// Read models that are reached through something that can be cut.
@@ -18,15 +22,21 @@ fn over_proxy() -> (Bench, Proxy) {
     let address = proxy.address().to_string();
     let url = database.url_at(&address);
     let mut bench = Bench::in_postgres_at(database, url);
-    // What follows the positions is there from now on, and is not meant.
-    let follows = "DO $$ BEGIN ASSERT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
-                   AND query LIKE 'SELECT (SELECT position%'); END $$";
-    let is_there = async || Database::attempt(&bench.database().url(), follows).await.is_ok();
-    run(wait_until("who follows the positions", Duration::from_secs(60), is_there)).unwrap();
-    proxy.leave_alone();
+    leave_alone_who_follow(&bench, &proxy, 1);
     let runners = bench.models.projectors(bench.store.clone()).unwrap();
     *bench.runners() = runners;
     (bench, proxy)
+}
+
+/// So many follow the positions from now on, and are not meant.
+fn leave_alone_who_follow(bench: &Bench, proxy: &Proxy, count: usize) {
+    let follow = format!(
+        "DO $$ BEGIN ASSERT (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+         AND query LIKE 'SELECT (SELECT position%') = {count}; END $$"
+    );
+    let are_there = async || Database::attempt(&bench.database().url(), &follow).await.is_ok();
+    run(wait_until("who follow the positions", Duration::from_secs(60), are_there)).unwrap();
+    proxy.leave_alone();
 }
 
 /// Something for each kind of statement of the delivery model: rows that are new, that change, and that are read again.
@@ -115,4 +125,56 @@ fn a_question_whose_connection_is_lost_is_asked_again() {
     bench.models.delivery.totals().unwrap_err();
     proxy.open();
     assert_eq!(bench.models.delivery.totals().unwrap().counts.messages, 3);
+}
+
+/// Without any pause.
+fn at_once<T>(future: impl Future<Output = T>) -> T {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().start_paused(true).build().unwrap().block_on(future)
+}
+
+#[test]
+fn wherever_a_rebuild_is_cut_it_goes_on_unless_it_had_not_begun() {
+    let (mut bench, proxy) = over_proxy();
+    tell(&mut bench, 1);
+    bench.project();
+    let storage = bench.storage();
+    leave_alone_who_follow(&bench, &proxy, 2);
+    let store: Arc<dyn EventStore> = bench.store.clone();
+    for way in [Way::There, Way::Back] {
+        let (mut has_gone_on, mut survived) = (false, 0);
+        for place in (0..).map(Place::After) {
+            let before = bench.schema("directory");
+            // The server may find a moment later that the one before has ended.
+            let is_free = "DO $$ BEGIN ASSERT NOT EXISTS (SELECT FROM pg_locks JOIN pg_database ON pg_database.oid = database
+                           WHERE locktype = 'advisory' AND datname = current_database()); END $$";
+            let is_free = async || Database::attempt(&bench.database().url(), is_free).await.is_ok();
+            run(wait_until("the lock", Duration::from_secs(60), is_free)).unwrap();
+            proxy.cut_at(way, place);
+            let rebuilt = at_once(Of::<DirectoryModel>::NEW.rebuild(&store, &storage));
+            let was_beyond = proxy.spare();
+            let after = bench.schema("directory");
+            match rebuilt {
+                Ok(report) => {
+                    assert_eq!(report.position, bench.head());
+                    assert_ne!(before, after, "{way:?} {place:?}");
+                    (has_gone_on, survived) = (true, survived + 1);
+                }
+                Err(error) => {
+                    assert!(!has_gone_on, "{way:?} {place:?}: {error:?}");
+                    assert!(error.to_string().contains("can be run again"), "{error}");
+                    assert_eq!(before, after, "{way:?} {place:?}");
+                }
+            }
+            assert_eq!(bench.models.directory.in_force().unwrap().unwrap().events.len(), 0);
+            if was_beyond {
+                break;
+            }
+        }
+        assert!(survived > 50, "{way:?}: {survived}");
+    }
+    tell(&mut bench, 2);
+    bench.project();
+    let report = run(replay::verify(bench.store.clone(), bench.storage())).unwrap();
+    assert!(report.is_clean(), "{report}");
 }

@@ -1,10 +1,14 @@
 //! A read model is made again beside the one that is shown, and nobody who asks notices.
 
 use kite_domain::sending::MessageClass;
+use kite_testkit::postgres::Database;
+use kite_testkit::wait::wait_until;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use super::super::{at, run, tenant};
+use super::super::{Bench, at, run, tenant};
 use super::{ask, bench};
+use crate::engine::StorageError;
 use crate::postgres::{Rebuild, Written};
 use crate::register::Of;
 use crate::work::WorkModel;
@@ -113,7 +117,7 @@ fn whoever_asks_at_another_process_waits_for_what_was_written_here() {
     let others = ReadModels::open(bench.storage()).unwrap();
     bench.accept(1, 1, MessageClass::Notice);
     bench.project();
-    let reached = others.delivery.wait_for(2, std::time::Duration::from_secs(60));
+    let reached = others.delivery.wait_for(2, Duration::from_secs(60));
     assert!(run(reached));
     assert_eq!(others.delivery.totals().unwrap().counts.messages, 1);
 }
@@ -123,16 +127,100 @@ fn whoever_asks_at_another_process_waits_for_what_was_written_here() {
 fn what_is_made_is_written_while_nobody_projects_the_other() {
     let bench = bench();
     let Storage::Postgres(storage) = bench.storage() else { unreachable!("it is in PostgreSQL") };
-    let rebuild = Rebuild::begin(&storage, &Of::<WorkModel>::NEW).unwrap();
+    let mut rebuild = Rebuild::begin(&storage, &Of::<WorkModel>::NEW).unwrap();
     let (mut made, mut live) = (rebuild.writer(), bench.writer::<WorkModel>());
-    assert_eq!(rebuild.hold().unwrap(), 0);
+    assert_eq!(rebuild.hold().unwrap(), Some(0));
     assert!(matches!(made.write(0, 7, |_| Ok(())).unwrap().unwrap(), Written::Done));
-    rebuild.let_go().unwrap();
+    rebuild.let_go();
     assert!(matches!(live.write(0, 3, |_| Ok(())).unwrap().unwrap(), Written::Done));
-    assert_eq!(rebuild.hold().unwrap(), 3);
+    assert_eq!(rebuild.hold().unwrap(), Some(3));
     rebuild.show().unwrap();
     assert!(matches!(live.write(3, 9, |_| Ok(())).unwrap().unwrap(), Written::Overtaken));
     assert!(matches!(live.write(7, 9, |_| Ok(())).unwrap().unwrap(), Written::Done));
+}
+
+/// Ends the session that holds the lock of a rebuild, and waits until the server has let it go.
+fn lose_the_lock(bench: &Bench) {
+    let end =
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_locks JOIN pg_database ON pg_database.oid = database
+               WHERE locktype = 'advisory' AND datname = current_database()";
+    assert_eq!(ask(&bench.database().url(), end).len(), 1);
+}
+
+/// What is done once more after its connection was found to be lost.
+fn twice<T>(mut work: impl FnMut() -> Result<T, StorageError>) -> Result<T, StorageError> {
+    work().or_else(|error| if error.is_for_another_try() { work() } else { Err(error) })
+}
+
+#[test]
+fn a_rebuild_that_loses_its_session_takes_the_lock_again_and_shows_nothing_without_it() {
+    let bench = bench();
+    let Storage::Postgres(storage) = bench.storage() else { unreachable!("it is in PostgreSQL") };
+    let mut rebuild = Rebuild::begin(&storage, &Of::<WorkModel>::NEW).unwrap();
+    let (mut made, mut live) = (rebuild.writer(), bench.writer::<WorkModel>());
+    assert!(matches!(made.write(0, 7, |_| Ok(())).unwrap().unwrap(), Written::Done));
+    lose_the_lock(&bench);
+    twice(|| rebuild.complete()).unwrap();
+    assert!(Rebuild::begin(&storage, &Of::<WorkModel>::NEW).is_err(), "it has the lock again");
+    assert_eq!(rebuild.hold().unwrap(), Some(0));
+    lose_the_lock(&bench);
+    // Nobody holds the other one any more.
+    assert!(matches!(live.write(0, 3, |_| Ok(())).unwrap().unwrap(), Written::Done));
+    for _ in 0..2 {
+        rebuild.show().unwrap_err();
+    }
+    assert_eq!(bench.schema("work"), "kite_work_1");
+    assert_eq!(twice(|| rebuild.hold()).unwrap(), Some(3));
+    rebuild.show().unwrap();
+    lose_the_lock(&bench);
+    assert!(twice(|| rebuild.is_shown()).unwrap());
+    assert_eq!(rebuild.hold().unwrap(), None);
+    rebuild.drop_previous().unwrap();
+    assert_eq!(bench.schema("work"), "kite_work_2");
+}
+
+#[test]
+fn a_rebuild_whose_work_another_one_has_taken_away_says_so() {
+    let bench = bench();
+    let Storage::Postgres(storage) = bench.storage() else { unreachable!("it is in PostgreSQL") };
+    let mut one = Rebuild::begin(&storage, &Of::<WorkModel>::NEW).unwrap();
+    lose_the_lock(&bench);
+    drop(Rebuild::begin(&storage, &Of::<WorkModel>::NEW).unwrap());
+    let error = twice(|| one.complete()).unwrap_err();
+    assert!(
+        error.to_string().contains("another rebuild of the read model work has begun meanwhile"),
+        "{error}"
+    );
+}
+
+/// Somebody reads one of the tables, and then another: each waits for the other.
+#[test]
+fn a_reader_in_the_way_of_taking_tables_away_is_waited_for() {
+    let mut bench = bench();
+    bench.accept(1, 3, MessageClass::Notice);
+    bench.project();
+    let url = bench.database().url();
+    let reading = "SET deadlock_timeout = '60s'; BEGIN;
+         LOCK TABLE kite_work_1.unclassified_codes IN ACCESS SHARE MODE;
+         DO $$ BEGIN
+             WHILE NOT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'
+                 AND relation = 'kite_work_1.unclassified_codes'::regclass) LOOP
+                 PERFORM pg_sleep(0.01);
+             END LOOP;
+         END $$;
+         LOCK TABLE kite_work_1.checkpoint IN ACCESS SHARE MODE;";
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| run(Database::attempt(&url, reading)));
+        let has_begun = "DO $$ BEGIN ASSERT EXISTS (SELECT FROM pg_locks
+                         WHERE granted AND relation = 'kite_work_1.unclassified_codes'::regclass); END $$";
+        let has_begun = async || Database::attempt(&url, has_begun).await.is_ok();
+        run(wait_until("the reader", Duration::from_secs(60), has_begun)).unwrap();
+        run(replay::rebuild(bench.store.clone(), bench.storage())).unwrap();
+        reader.join().unwrap().unwrap();
+    });
+    let schemas = "SELECT nspname::text FROM pg_namespace WHERE nspname LIKE 'kite\\_work\\_%'";
+    let left: Vec<String> = ask(&url, schemas).iter().map(|row| row.get(0)).collect();
+    assert_eq!(left, ["kite_work_2"]);
 }
 
 /// The way out when the log has lost what a model shows.

@@ -1,5 +1,6 @@
 //! What is particular to read models in PostgreSQL. Everything else about them is tested in either engine.
 
+mod asking;
 mod cuts;
 mod generations;
 mod opening;

@@ -1,6 +1,8 @@
 //! Who may open them, and what is refused.
 
 use kite_domain::sending::MessageClass;
+use kite_event_store::postgres::{PostgresOptions as LogOptions, SCHEMA as LOG};
+use kite_event_store::{PostgresEventStore, describe};
 use kite_postgres::{Connector, Server};
 use kite_testkit::postgres::Database;
 use tempfile::TempDir;
@@ -108,6 +110,47 @@ fn an_instance_may_change_rows_and_nothing_else_and_a_reader_sees_the_views() {
     }
     assert_eq!(models.delivery.totals().unwrap().counts.messages, 7);
     assert_eq!(ask(&reading, "SELECT count(*) FROM kite.messages")[0].get::<_, i64>(0), 7);
+}
+
+/// As before an upgrade, of which the roles were not named.
+#[test]
+fn roles_that_were_instances_are_found_and_one_without_rights_is_told_what_to_do() {
+    let database = run(Database::make());
+    let server = Server { url: database.url(), tls: None };
+    let ((instance, url), (analyst, _)) = (role(&database, "instance"), role(&database, "analyst"));
+    run(async {
+        LOG.migrate(&server, std::slice::from_ref(&instance)).await.unwrap();
+        postgres::SCHEMA.migrate(&server, &[]).await.unwrap();
+        let looks = format!(
+            "GRANT USAGE ON SCHEMA kite_log TO {analyst}; GRANT SELECT ON ALL TABLES IN SCHEMA kite_log TO {analyst}"
+        );
+        database.execute(&looks).await;
+    });
+    let error = describe(&refused(&url, 1));
+    let told = format!("kite postgres migrate --instance {instance}");
+    assert!(error.contains(&told) && error.contains("permission denied"), "{error}");
+    let (nobody, nobodys) = role(&database, "nobody");
+    let server_of_nobody = Server { url: nobodys, tls: None };
+    let error = describe(&run(PostgresEventStore::open(LogOptions::at(server_of_nobody))).unwrap_err());
+    assert!(error.contains(&format!("kite postgres migrate --instance {nobody}")), "{error}");
+    let found = run(LOG.instances(&server)).unwrap();
+    assert_eq!(found, std::slice::from_ref(&instance));
+    with_roles(&database, &instance, &analyst);
+    run(Postgres::open(options(&url, 1))).unwrap();
+    // Who has not the use of the log is none any more, whatever else is left.
+    run(database.execute(&format!("REVOKE USAGE ON SCHEMA kite_log FROM {instance}")));
+    assert!(run(LOG.instances(&server)).unwrap().is_empty());
+}
+
+#[test]
+fn an_instance_that_rebuilds_is_told_who_may() {
+    let bench = bench();
+    let database = run(Database::make());
+    let ((instance, url), (reader, _)) = (role(&database, "instance"), role(&database, "reader"));
+    with_roles(&database, &instance, &reader);
+    let storage = run(Postgres::open_to_rebuild(options(&url, 1))).unwrap();
+    let error = describe(&run(crate::replay::rebuild(bench.store.clone(), storage)).unwrap_err());
+    assert!(error.contains("as the owner of the database"), "{error}");
 }
 
 /// PostgreSQL lets everybody notify everybody.
