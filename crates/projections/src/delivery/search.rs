@@ -163,6 +163,14 @@ impl<'s> Terms<'s> {
     }
 }
 
+/// Where in some blocks there can be a match.
+struct FilledPieces {
+    /// The newest first, each with the bits of its pieces.
+    blocks: Vec<(i64, u64)>,
+    /// The page may read no more: the next one begins with this block.
+    next: Option<i64>,
+}
+
 /// How a page ended.
 enum End {
     /// There is nothing more.
@@ -244,26 +252,25 @@ impl Seeker<'_> {
         let mut rows = 0;
         while newest >= oldest {
             let from = oldest.max(newest.saturating_sub(blocks - 1));
-            let (filled, end) = self.filled_pieces(from..=newest, &mut rows)?;
-            let pieces = filled.into_iter().flat_map(|(block, bits)| pieces(block, bits, before));
+            let filled = self.filled_pieces(from..=newest, &mut rows)?;
+            let pieces = filled.blocks.into_iter().flat_map(|(block, bits)| pieces(block, bits, before));
             if let Some(end) = self.look_into(pieces.collect())? {
                 return Ok(end);
             }
-            if let Some(end) = end {
-                return Ok(end);
+            if let Some(next) = filled.next {
+                return Ok(End::After(Cursor::from_number((next + 1) << BLOCK_BITS)));
             }
             (newest, blocks) = (from - 1, blocks.saturating_mul(4));
         }
         Ok(End::Over)
     }
 
-    /// The pieces of these blocks in which there can be a match, the newest block first; and the end of the page, if that is all it
-    /// may read.
+    /// The pieces of these blocks in which there can be a match.
     fn filled_pieces(
         &self,
         blocks: RangeInclusive<i64>,
         rows: &mut usize,
-    ) -> Result<(Vec<(i64, u64)>, Option<End>), QueryError> {
+    ) -> Result<FilledPieces, QueryError> {
         let sql = "SELECT block, counts FROM facets
              WHERE tenant = ?1 AND block BETWEEN ?2 AND ?3 AND length(counts) > 0
                AND (?4 IS NULL OR status = ?4) AND (?5 IS NULL OR class = ?5)
@@ -297,12 +304,9 @@ impl Seeker<'_> {
             *rows += 1;
             Ok::<_, QueryError>(ControlFlow::Continue(()))
         })?;
-        if *rows <= FACETS_MAX {
-            return Ok((found, None));
-        }
-        // The last block may have more rows: the next page begins with it.
-        let last = found.pop().map_or(0, |(block, _)| block);
-        Ok((found, Some(End::After(Cursor::from_number((last + 1) << BLOCK_BITS)))))
+        // The last block may have more rows.
+        let next = (*rows > FACETS_MAX).then(|| found.pop().map_or(0, |(block, _)| block));
+        Ok(FilledPieces { blocks: found, next })
     }
 
     /// Looks for matches in these ranges, of which each is before the one before it.
@@ -468,7 +472,7 @@ impl Seeker<'_> {
             if self.scanned >= SCANNED_MAX {
                 return Ok(Some(End::After(Place { sending, before: range.end }.cursor())));
             }
-            self.scanned += messages_in(&[range.clone()]);
+            self.scanned += messages_in(std::slice::from_ref(&range));
             self.messages(&[range], &BTreeMap::from([(lot.first, lot)]))?;
             if self.is_full() {
                 let last = self.found.get(self.limit.saturating_sub(1));
