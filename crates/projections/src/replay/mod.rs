@@ -77,7 +77,7 @@ pub enum ReplayError {
     },
     /// It could not be made again beside the live one.
     #[error(
-        "the rebuild of the read model {model} has not come to its end; what was shown is still shown. Run it again"
+        "the rebuild of the read model {model} has not come to its end; what was shown is still shown, and it can be run again"
     )]
     Rebuild {
         /// Which model.
