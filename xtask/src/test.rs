@@ -1,6 +1,7 @@
 //! `cargo xtask test`: every test, with the servers that they need, and what may be in the dependency tree.
 //!
-//! The tree comes first, then documentation tests, then all others, and a short soak with everything in PostgreSQL. A server or a tool that cannot be installed is a failure: nothing is skipped because of it.
+//! The tree comes first, then documentation tests, then all others, and a short soak with everything in PostgreSQL. A server
+//! or a tool that cannot be installed is a failure: nothing is skipped because of it.
 
 use std::path::Path;
 use std::process::{Command, Stdio};

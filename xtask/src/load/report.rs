@@ -213,7 +213,10 @@ impl Report {
                 row("  server, bytes of tables and indexes a message", server.database_bytes);
                 row("  server, transactions a thousand messages", server.transactions * 1e3);
                 row("  server, statements a thousand messages", server.statements * 1e3);
-                row("  server, round trips a thousand messages", server.round_trips * 1e3);
+                row(
+                    "  appends and round trips for read models a thousand messages",
+                    server.round_trips * 1e3,
+                );
             }
             for statement in &self.statements {
                 row(&format!("  server, µs a message: {}", beginning(&statement.sql)), statement.us);

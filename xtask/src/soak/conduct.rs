@@ -32,6 +32,8 @@ use crate::load::measure::{anonymous_bytes, resident_bytes};
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(120);
 /// How long everything may take to become final without load: deadlines of receipts, and breakers.
 const FINAL_WITHIN: Duration = Duration::from_secs(600);
+/// A run of less than this has no night of its own length.
+const SHORT_SECONDS: i64 = 120;
 /// Between two looks at the memory.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// Between two lines about how things stand.
@@ -59,9 +61,9 @@ pub(super) async fn soak(
 ) -> anyhow::Result<Report> {
     let seconds = plan.seconds as i64;
     let now = Utc::now();
-    // A night of some minutes, before the processes stop dying.
-    let night =
-        Night::between(now + TimeDelta::seconds(seconds / 5), now + TimeDelta::seconds(seconds * 2 / 5));
+    // A night of some minutes, before the processes stop dying. In a short run it begins at once: whatever it takes until there is load.
+    let (begin, end) = if seconds < SHORT_SECONDS { (0, seconds) } else { (seconds / 5, seconds * 2 / 5) };
+    let night = Night::between(now + TimeDelta::seconds(begin), now + TimeDelta::seconds(end));
     let has_server = server.is_some();
     let house = House::start(directory, plan.seed, night, server).await?;
     let empty = (Files::of(&house.data())?.closed_bytes, 0);

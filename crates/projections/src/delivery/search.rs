@@ -7,11 +7,12 @@
 
 use chrono::{DateTime, Utc};
 use kite_domain::address::identity;
+use kite_domain::ids::SendingId;
 use kite_domain::sending::MessageClass;
 use kite_domain::slug::{RelayId, TenantId};
 use kite_domain::text::Channel;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::{ControlFlow, Range, RangeInclusive};
 
 use super::DeliveryQueries;
@@ -26,7 +27,7 @@ use crate::error::QueryError;
 use crate::listing::{Cursor, Listing};
 use crate::sql::one_more;
 
-/// A page examines no more messages than this when it uses facets or a client reference.
+/// A page that uses facets or a client reference begins to examine no more messages when it has examined so many.
 const SCANNED_MAX: usize = 40_000;
 /// A page reads no more rows of `facets` than this.
 const FACETS_MAX: usize = 60_000;
@@ -87,6 +88,7 @@ impl DeliveryQueries {
                 terms,
                 limit,
                 words: WordList::default(),
+                called_so: HashMap::new(),
                 scanned: 0,
                 places: PLACES_AT_FIRST,
                 found: Vec::new(),
@@ -214,6 +216,8 @@ struct Seeker<'s> {
     terms: Terms<'s>,
     limit: usize,
     words: WordList,
+    /// Whether a sending has the client reference that is asked for.
+    called_so: HashMap<SendingId, bool>,
     /// Messages that were examined.
     scanned: usize,
     /// Places that are looked into next time.
@@ -347,11 +351,12 @@ impl Seeker<'_> {
         let question = InRanges { sql, order: "first DESC", limit, ranges };
         self.connection.each_in(&question, &[], |row| {
             let lot = LotRow::read(row)?;
-            if self.terms.admits(&lot) && self.is_called_so(&lot)? {
+            if self.terms.admits(&lot) {
                 admitted.insert(lot.first, lot);
             }
             Ok::<_, QueryError>(ControlFlow::Continue(()))
         })?;
+        self.keep_those_called_so(&mut admitted)?;
         let narrowed: Vec<_> = ranges.iter().filter_map(|range| narrowed(range, &admitted)).collect();
         self.messages(&narrowed, &admitted)
     }
@@ -428,11 +433,19 @@ impl Seeker<'_> {
         Ok(End::Over)
     }
 
-    /// Whether the lot's sending has the client reference that is asked for.
-    fn is_called_so(&self, lot: &LotRow) -> Result<bool, StorageError> {
-        let Some(reference) = self.terms.client_reference else { return Ok(true) };
+    /// Lots whose sendings have the client reference that is asked for, if one is.
+    fn keep_those_called_so(&mut self, lots: &mut BTreeMap<i64, LotRow>) -> Result<(), StorageError> {
+        let Some(reference) = self.terms.client_reference else { return Ok(()) };
         let sql = "SELECT 1 FROM sendings WHERE id = ?1 AND client_reference = ?2";
-        self.connection.exists(sql, values![&lot.id.sending, reference])
+        for lot in lots.values() {
+            let sending = lot.id.sending;
+            if !self.called_so.contains_key(&sending) {
+                let is_called_so = self.connection.exists(sql, values![&sending, reference])?;
+                self.called_so.insert(sending, is_called_so);
+            }
+        }
+        lots.retain(|_, lot| self.called_so[&lot.id.sending]);
+        Ok(())
     }
 
     /// Through the sendings of a client reference, the newest first, and through each from its end.

@@ -33,14 +33,14 @@ impl Connection<'_> {
             return self.each(&question.of_all(values.len()), values, read);
         }
         let sql = question.of_one();
-        let mut has_enough = false;
+        let (mut rows, mut has_enough) = (0, false);
         for range in question.ranges {
             let ends = [Value::Integer(range.start), Value::Integer(range.end)];
             let values: Vec<Value<'_>> = ends.into_iter().chain(values.iter().cloned()).collect();
             self.each(&sql, &values, |row| {
-                let flow = read(row)?;
-                has_enough = flow.is_break();
-                Ok::<_, E>(flow)
+                rows += 1;
+                has_enough = read(row)?.is_break() || rows >= question.limit;
+                Ok::<_, E>(if has_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
             })?;
             if has_enough {
                 break;

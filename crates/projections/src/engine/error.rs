@@ -98,6 +98,11 @@ impl StorageError {
         self.is_of_the_connection() || error.code() == Some(&SqlState::T_R_DEADLOCK_DETECTED)
     }
 
+    /// Whether it may be well after a while: the server is away, or others are in the way.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self, Self::Silent) || self.is_for_another_try()
+    }
+
     /// Whether a table is not there: of an earlier generation, for one.
     pub(crate) fn is_of_a_missing_table(&self) -> bool {
         let Self::Postgres(error) = self else { return false };

@@ -143,6 +143,8 @@ pub(crate) async fn show(
     let sql = "INSERT INTO kite_read_models.models (name, generation) VALUES ($1, $2)
                ON CONFLICT (name) DO UPDATE SET generation = excluded.generation";
     client.execute(sql, &[&model.name(), &generation]).await?;
+    // There may be more instances than when it was made.
+    grant(client, &schema_of(model.name(), generation)).await?;
     client.batch_execute(&views(model, generation)).await
 }
 

@@ -19,7 +19,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 pub(super) struct Io {
     /// None: it is over.
     runtime: Option<Runtime>,
-    /// How long each took: whatever is waited for at once is sent at once.
+    /// How long answers took: whatever is waited for at once is sent at once.
     round_trip_seconds: Histogram,
     /// The server says nothing at all, neither an answer nor an error.
     is_silent: watch::Sender<bool>,
@@ -58,10 +58,15 @@ impl Io {
         let mut is_silent = self.is_silent.subscribe();
         self.block_on(async {
             let silence = async { drop(is_silent.wait_for(|is_silent| *is_silent).await) };
+            let begun = Instant::now();
             tokio::select! {
                 biased;
                 () = silence => Err(StorageError::Silent),
-                answer = timeout(ANSWER_WITHIN, future) => Ok(answer.map_err(|_| StorageError::Silent)??),
+                answer = timeout(ANSWER_WITHIN, future) => {
+                    let answer = answer.map_err(|_| StorageError::Silent)?;
+                    self.round_trip_seconds.record(begun.elapsed());
+                    Ok(answer?)
+                }
             }
         })
     }
@@ -79,10 +84,7 @@ impl Io {
 
     fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         let _entered = self.runtime().enter();
-        let begun = Instant::now();
-        let answer = futures::executor::block_on(future);
-        self.round_trip_seconds.record(begun.elapsed());
-        answer
+        futures::executor::block_on(future)
     }
 }
 

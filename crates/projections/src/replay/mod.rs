@@ -77,7 +77,7 @@ pub enum ReplayError {
     },
     /// It could not be made again beside the live one.
     #[error(
-        "the rebuild of the read model {model} has not come to its end; what was shown is still shown, and it can be run again"
+        "the rebuild of the read model {model} has not come to its end; what is shown is whole, and it can be run again"
     )]
     Rebuild {
         /// Which model.
@@ -437,7 +437,7 @@ async fn again<T>(
     let mut failed = 0;
     loop {
         match work(rebuild) {
-            Err(error) if error.is_for_another_try() && failed < FAILED_STEPS_MAX => {
+            Err(error) if error.may_pass() && failed < FAILED_STEPS_MAX => {
                 if error.is_of_the_connection() {
                     rebuild.give_up();
                 }

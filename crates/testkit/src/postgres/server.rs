@@ -41,6 +41,8 @@ pub struct Server {
     process: Process,
     address: SocketAddr,
     directory: TempDir,
+    /// Beside those of all.
+    settings: Vec<String>,
 }
 
 impl Server {
@@ -129,15 +131,17 @@ impl Server {
         settings: &[&str],
     ) -> anyhow::Result<Self> {
         let process = process(&installation, &directory, address, settings)?;
-        Ok(Self { installation, process, address, directory })
+        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        Ok(Self { installation, process, address, directory, settings })
     }
 
-    /// Starts it again after it was killed or has ended, on the same port and data.
+    /// Starts it again after it was killed or has ended, on the same port and data and with the same settings.
     ///
     /// # Errors
     /// See [`Server::start`].
     pub fn start_again(&mut self) -> anyhow::Result<()> {
-        self.process = process(&self.installation, &self.directory, self.address, &[])?;
+        let settings: Vec<&str> = self.settings.iter().map(String::as_str).collect();
+        self.process = process(&self.installation, &self.directory, self.address, &settings)?;
         Ok(())
     }
 
