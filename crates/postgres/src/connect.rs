@@ -1,17 +1,19 @@
 //! Connections: how they are made, and what a server must be like.
 
-use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{ConfigConnectImpl, Connect, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use rustls::ClientConfig;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{Client, Config, Connection, Socket};
+use tokio_postgres::{Client, Config, Connection, Error, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::error::OpenError;
+use crate::error::{OpenError, is_silence};
+use crate::hosts::{each, first};
 
 /// PostgreSQL 15, as the server counts.
 const SERVER_VERSION_MIN: i32 = 150_000;
@@ -31,7 +33,8 @@ const POOL_WAIT: Duration = Duration::from_secs(5);
 /// Where a server is.
 #[derive(Clone)]
 pub struct Server {
-    /// `postgres://user:password@host:port,host:port/database`. Of several hosts the one that may be written to is used.
+    /// `postgres://user:password@host:port,host:port/database`. Of several hosts, which are all tried at once, the one that may be
+    /// written to is used.
     pub url: String,
     /// TLS, with the roots that the server's certificate must lead to; none: no TLS.
     pub tls: Option<Arc<ClientConfig>>,
@@ -44,6 +47,8 @@ pub type Driven = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket
 #[derive(Clone)]
 pub struct Connector {
     config: Config,
+    /// The same for each host.
+    hosts: Vec<Config>,
     tls: MakeRustlsConnect,
 }
 
@@ -75,15 +80,17 @@ impl Connector {
                 Arc::new(without_roots()?)
             }
         };
-        Ok(Self { config, tls: MakeRustlsConnect::new((*tls).clone()) })
+        let hosts = each(&config);
+        Ok(Self { config, hosts, tls: MakeRustlsConnect::new((*tls).clone()) })
     }
 
-    /// Connects.
+    /// Connects, to whichever host is the first to be fit: none waits for another one that says nothing.
     ///
     /// # Errors
     /// The server cannot be reached, or refuses.
-    pub async fn connect(&self) -> Result<(Client, Driven), tokio_postgres::Error> {
-        self.config.connect(self.tls.clone()).await
+    pub async fn connect(&self) -> Result<(Client, Driven), Error> {
+        let trying = self.hosts.iter().map(|host| host.connect(self.tls.clone()));
+        first(trying).await.map_err(most_telling)
     }
 
     /// Does something over a connection that is made for it.
@@ -126,10 +133,32 @@ impl Connector {
     /// None that is known.
     pub fn pool(&self, max: usize) -> Result<Pool, OpenError> {
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_config(self.config.clone(), self.tls.clone(), recycling);
+        let manager = Manager::from_connect(self.config.clone(), OfPool(self.clone()), recycling);
         let pool = Pool::builder(manager).max_size(max).runtime(Runtime::Tokio1);
         Ok(pool.wait_timeout(Some(POOL_WAIT)).create_timeout(Some(POOL_WAIT)).build()?)
     }
+}
+
+/// [`Connector::connect`], for a pool, which drives its connections itself.
+struct OfPool(Connector);
+
+impl Connect for OfPool {
+    fn connect(
+        &self,
+        _: &Config,
+    ) -> Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + '_>> {
+        let Connector { hosts, tls, .. } = &self.0;
+        Box::pin(async move {
+            let driving = ConfigConnectImpl { tls: tls.clone() };
+            first(hosts.iter().map(|host| driving.connect(host))).await.map_err(most_telling)
+        })
+    }
+}
+
+/// Of what came of each host: what a server has said, or at least something else than that there was no answer.
+fn most_telling(errors: Vec<Error>) -> Error {
+    let telling = |error: &Error| (error.as_db_error().is_some(), !is_silence(error));
+    errors.into_iter().max_by_key(telling).expect("there is a host")
 }
 
 /// Never used: a server that is not asked for TLS does not get to it.
@@ -167,4 +196,44 @@ pub async fn check_server(client: &Client) -> Result<(), OpenError> {
         return Err(OpenError::Encoding { encoding });
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use super::*;
+    use std::net::{SocketAddr, TcpListener};
+    use tokio::net::{TcpSocket, TcpStream};
+
+    /// Where whoever wants to connect is not even refused, as long as this is kept.
+    async fn unreachable() -> (SocketAddr, impl Sized) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut queue = Vec::new();
+        while let Ok(waiting) = timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+            queue.push(waiting.unwrap());
+        }
+        (address, (listener, queue))
+    }
+
+    async fn refused(hosts: &str) -> Error {
+        let server = Server { url: format!("postgres://kite@{hosts}/kite"), tls: None };
+        let refused = Connector::new(&server, "kite").unwrap().connect().await;
+        refused.map(drop).unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn of_several_errors_it_is_not_silence_that_is_told_of() {
+        let (silent, _kept) = unreachable().await;
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let [one, both, turned] =
+            [format!("{silent}"), format!("{silent},{closed}"), format!("{closed},{silent}")];
+        let (one, both, turned) = tokio::join!(refused(&one), refused(&both), refused(&turned));
+        assert!(is_silence(&one), "{one:?}");
+        for error in [both, turned] {
+            assert!(!is_silence(&error), "{error:?}");
+        }
+    }
 }

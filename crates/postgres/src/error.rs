@@ -1,5 +1,7 @@
 //! Why something that is kept in PostgreSQL cannot be used.
 
+use std::error::Error;
+use std::io;
 use tokio_postgres::error::{Severity, SqlState};
 
 /// Why a server, or what should be on it, cannot be used.
@@ -85,5 +87,45 @@ impl OpenError {
             }
             other => other,
         }
+    }
+}
+
+/// Whether this is only that nothing was heard of the other machine in time.
+pub fn is_silence(error: &(dyn Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the server cannot be asked")]
+    struct Lost(#[source] Reason);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("it cannot be reached")]
+    struct Reason(#[source] io::Error);
+
+    #[test]
+    fn what_came_of_no_answer_is_silence_and_whatever_else_was_heard_is_not() {
+        let silences = [
+            io::Error::new(io::ErrorKind::TimedOut, "connection timed out"),
+            #[cfg(target_os = "linux")]
+            io::Error::from_raw_os_error(110),
+        ];
+        for silence in silences {
+            assert!(is_silence(&silence), "{silence:?}");
+            let lost = Lost(Reason(silence));
+            assert!(is_silence(&lost), "{lost:?}");
+        }
+        use io::ErrorKind::{ConnectionRefused, ConnectionReset, PermissionDenied, UnexpectedEof};
+        for kind in [ConnectionRefused, ConnectionReset, PermissionDenied, UnexpectedEof] {
+            assert!(!is_silence(&Lost(Reason(kind.into()))), "{kind:?}");
+        }
+        assert!(!is_silence(&OpenError::NotMade { schema: "kite_log" }));
     }
 }

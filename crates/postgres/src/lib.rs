@@ -5,8 +5,9 @@
 
 mod connect;
 mod error;
+mod hosts;
 mod schema;
 
 pub use connect::{Connector, Driven, Server, check_server};
-pub use error::OpenError;
+pub use error::{OpenError, is_silence};
 pub use schema::{Rights, Schema};

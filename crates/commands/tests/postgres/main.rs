@@ -8,7 +8,9 @@ use kite_commands::lease::{Acquired, LeaseError, Leases, POSTGRES_SCHEMA, Postgr
 use kite_postgres::{OpenError, Server};
 use kite_testkit::postgres::Database;
 use kite_testkit::proxy::{Place, Proxy, Way};
+use std::net::TcpListener;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Bind, Execute and Sync, each cut before it, within it and after it: a question that was asked before over the same connection.
 const PLACES_OF_A_QUESTION: usize = 7;
@@ -269,4 +271,19 @@ async fn a_server_that_does_not_answer_is_not_waited_for_longer_than_is_of_use()
     assert!(matches!(answer, Err(LeaseError::Unavailable(_))), "{answer:?}");
     proxy.release();
     until_answered(async || held_back.acquire("router", "a", TimeDelta::zero()).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_says_nothing_keeps_nobody_from_the_one_that_answers() {
+    let database = database().await;
+    // It can be reached, and nobody is there.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hosts = format!("{},{}", silent.local_addr().unwrap(), database.address());
+    let working = async {
+        let leases = leases(database.url_at(&hosts)).await;
+        let acquired = leases.acquire("router", "a", TimeDelta::zero()).await;
+        assert!(matches!(acquired, Ok(Acquired::Granted(_))), "{acquired:?}");
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(10), working).await;
+    in_time.expect("nobody waits for the one that says nothing");
 }

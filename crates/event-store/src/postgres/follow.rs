@@ -1,7 +1,7 @@
 //! Following the head of the log: woken by NOTIFY, and looking by itself all the same.
 
 use deadpool_postgres::{Pool, PoolError};
-use kite_postgres::{Connector, Driven};
+use kite_postgres::{Connector, Driven, is_silence};
 use parking_lot::Mutex;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub(super) struct Head {
     newest: Mutex<Place>,
     /// A server had another log, or had lost something of this one.
     is_wrong: AtomicBool,
-    /// When the server said last where the log ends.
+    /// When the server answered last.
     answered_at: Mutex<Instant>,
     /// It says nothing at all, neither an answer nor an error.
     is_silent: watch::Sender<bool>,
@@ -197,12 +197,21 @@ impl Teller {
 enum LostLook {
     #[error("the server cannot be asked")]
     Server(#[from] tokio_postgres::Error),
+    #[error("the connection has ended")]
+    Ended,
     #[error("the server does not answer")]
     TooLong,
     #[error("there is no connection to read with")]
     NoReader(#[source] PoolError),
     #[error("what is new cannot be read")]
     Read(#[source] ReadError),
+}
+
+impl LostLook {
+    /// Whether the server says nothing at all.
+    fn is_silence(&self) -> bool {
+        matches!(self, Self::TooLong) || is_silence(self)
+    }
 }
 
 /// Which log it is, and where it ends.
@@ -253,10 +262,12 @@ impl Follower {
                 Ok(Ok((client, connection))) => {
                     // What is read comes from the same server.
                     self.pool.retain(|_, _| false);
-                    self.follow(client, connection).await;
+                    let lost = self.follow(client, connection).await;
+                    self.teller.head.is_silent.send_replace(lost.is_silence());
+                    tracing::warn!(error = describe(&lost), "the log is not followed any more");
                 }
                 Ok(Err(error)) => {
-                    self.teller.head.is_silent.send_replace(false);
+                    self.teller.head.is_silent.send_replace(is_silence(&error));
                     tracing::warn!(error = describe(&error), "nobody can be followed");
                 }
                 Err(_) => {
@@ -268,7 +279,8 @@ impl Follower {
         }
     }
 
-    async fn follow(&self, client: Client, mut connection: Driven) {
+    /// Over one connection, until it is lost.
+    async fn follow(&self, client: Client, mut connection: Driven) -> LostLook {
         let woken = Notify::new();
         let listening = async {
             loop {
@@ -281,16 +293,14 @@ impl Follower {
                         }
                     }
                     Some(Ok(_)) => {}
-                    Some(Err(_)) | None => return,
+                    Some(Err(error)) => return error.into(),
+                    None => return LostLook::Ended,
                 }
             }
         };
         tokio::select! {
-            () = listening => tracing::warn!("the log is not followed any more: the connection has ended"),
-            error = self.read_on_and_on(&client, &woken) => {
-                self.teller.head.is_silent.send_replace(matches!(error, LostLook::TooLong));
-                tracing::warn!(error = describe(&error), "the log is not followed any more");
-            }
+            lost = listening => lost,
+            lost = self.read_on_and_on(&client, &woken) => lost,
         }
     }
 
@@ -303,6 +313,8 @@ impl Follower {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(wrong))) => {
                 self.queue.stop(&SharedError::new(wrong));
+                // Whoever reads is to hear of that, not of silence.
+                self.teller.head.note_answer();
                 // Nobody is to see what stands there.
                 std::future::pending::<()>().await;
             }
@@ -347,6 +359,7 @@ impl Follower {
                 }
                 Err(error) => return Err(LostLook::Read(error)),
             }
+            self.teller.head.note_answer();
         }
         Ok(())
     }

@@ -186,20 +186,20 @@ impl PostgresEventStore {
     }
 
     async fn reader(&self) -> Result<deadpool_postgres::Client, ReadError> {
-        if let Some(reason) = &*self.queue.stopped().borrow() {
-            return Err(ReadError::Stopped(reason.clone()));
-        }
         self.pool.get().await.map_err(|error| match error {
             PoolError::Closed => ReadError::stopped(WasClosed),
             error => ReadError::unavailable(error),
         })
     }
 
-    /// Reads, unless the server says nothing to anybody.
+    /// Reads, unless the store has stopped, or the server says nothing to anybody.
     async fn unless_silent<T>(
         &self,
         reading: impl Future<Output = Result<T, ReadError>>,
     ) -> Result<T, ReadError> {
+        if let Some(reason) = &*self.queue.stopped().borrow() {
+            return Err(ReadError::Stopped(reason.clone()));
+        }
         tokio::select! {
             biased;
             () = self.head.silence() => Err(ReadError::unavailable(Silent)),

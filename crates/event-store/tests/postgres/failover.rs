@@ -1,18 +1,23 @@
 //! The primary dies and a standby takes its place.
 
-use kite_event_store::postgres::SCHEMA;
+use kite_event_store::postgres::{PostgresOptions, SCHEMA};
 use kite_event_store::{AppendError, EventStore, Expected, PostgresEventStore, ReadError, describe};
 use kite_testkit::postgres::{Database, Installation, Server};
 use kite_testkit::proxy::Proxy;
 use kite_testkit::wait::wait_until;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::support::{append, append_one, id, log_of};
-use crate::{PATIENCE, append_until_answered, open, server};
+use crate::{PATIENCE, append_until_answered, open, options, server, until_head};
 
 const WRITERS: u64 = 4;
+/// Shorter than anybody waits for a server that can be reached and says nothing.
+const SOON: Duration = Duration::from_secs(10);
 /// So it is of a server whose standby has everything.
 const HAS_ALL: &str = "SELECT bool_and(replay_lsn = pg_current_wal_lsn()) FROM pg_stat_replication";
 
@@ -184,4 +189,43 @@ async fn a_standby_alone_takes_no_appends_until_it_is_promoted() {
     standby.promote().unwrap();
     let (appended, _) = append_until_answered(&store, append("a", Expected::Version(1), [2])).await;
     assert_eq!((appended.version, appended.position), (2, 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_says_nothing_keeps_nobody_from_the_one_that_answers() {
+    let database = crate::database().await;
+    // It can be reached, and nobody is there.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hosts = format!("{},{}", silent.local_addr().unwrap(), database.address());
+    let working = async {
+        let store = open(&database.url_at(&hosts)).await;
+        append_one(&store, append("a", Expected::Version(0), [1])).await.unwrap();
+        assert_eq!(store.read_stream("a", 0, 10).await.unwrap().len(), 1);
+        // What another one writes is heard of.
+        let other = open(&database.url()).await;
+        append_one(&other, append("a", Expected::Version(1), [2])).await.unwrap();
+        until_head(&store, 2).await;
+        assert_eq!(log_of(&store).await.len(), 2);
+    };
+    timeout(SOON, working).await.expect("nobody waits for the one that says nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_a_server_falls_silent_another_one_is_written_to_and_read_from() {
+    let database = crate::database().await;
+    let [old, new] = [(); 2].map(|()| Proxy::start(database.address()).unwrap());
+    new.close();
+    let url = database.url_at(&format!("{},{}", old.address(), new.address()));
+    let call_timeout = Duration::from_secs(1);
+    let store = PostgresEventStore::open(PostgresOptions { call_timeout, ..options(&url) }).await.unwrap();
+    append_one(&store, append("a", Expected::Version(0), [1])).await.unwrap();
+    store.read_stream("a", 0, 10).await.unwrap();
+    old.hold();
+    new.open();
+    let going_on = async {
+        append_until_answered(&store, append("a", Expected::Version(1), [2])).await;
+        store.read_stream("a", 0, 10).await.unwrap()
+    };
+    let read = timeout(SOON, going_on).await.expect("nobody waits for the one that says nothing");
+    assert_eq!(read.len(), 2);
 }

@@ -2,7 +2,7 @@
 
 use futures::FutureExt;
 use kite_event_store::{Position, describe};
-use kite_postgres::Connector;
+use kite_postgres::{Connector, is_silence};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -84,6 +84,13 @@ enum Lost {
     Silent,
 }
 
+impl Lost {
+    /// Whether the server says nothing at all.
+    fn is_silence(&self) -> bool {
+        matches!(self, Self::Silent) || is_silence(self)
+    }
+}
+
 /// An answer in time.
 async fn within<T>(
     time: Duration,
@@ -102,7 +109,7 @@ pub(super) async fn follow(
     let mut was_lost = false;
     loop {
         let Err(lost) = follow_once(&connector, &followed, &is_silent, &mut was_lost).await;
-        is_silent.send_replace(matches!(lost, Lost::Silent));
+        is_silent.send_replace(lost.is_silence());
         if !std::mem::replace(&mut was_lost, true) {
             let error = describe(&lost);
             tracing::warn!(error, "where the read models are is not known at the moment");
