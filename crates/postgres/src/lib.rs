@@ -7,7 +7,9 @@ mod connect;
 mod error;
 mod hosts;
 mod schema;
+mod silence;
 
 pub use connect::{Connector, Driven, Server, check_server};
 pub use error::{OpenError, is_silence};
 pub use schema::{Rights, Schema};
+pub use silence::Silence;

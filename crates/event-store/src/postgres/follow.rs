@@ -1,7 +1,7 @@
 //! Following the head of the log: woken by NOTIFY, and looking by itself all the same.
 
 use deadpool_postgres::{Pool, PoolError};
-use kite_postgres::{Connector, Driven, is_silence};
+use kite_postgres::{Connector, Driven, Silence, is_silence};
 use parking_lot::Mutex;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -40,8 +40,7 @@ pub(super) struct Head {
     is_wrong: AtomicBool,
     /// When the server answered last.
     answered_at: Mutex<Instant>,
-    /// It says nothing at all, neither an answer nor an error.
-    is_silent: watch::Sender<bool>,
+    silence: Silence,
 }
 
 /// What adds to it and tells of it: whoever waits for the head hears of the end when the last of these is gone.
@@ -93,7 +92,7 @@ impl Head {
             newest: Mutex::new(newest),
             is_wrong: AtomicBool::new(false),
             answered_at: Mutex::new(Instant::now()),
-            is_silent: watch::Sender::new(false),
+            silence: Silence::default(),
         }
     }
 
@@ -126,13 +125,12 @@ impl Head {
 
     fn note_answer(&self) {
         *self.answered_at.lock() = Instant::now();
-        self.is_silent.send_replace(false);
+        self.silence.set(false);
     }
 
-    /// Waits until the server says nothing any more: whoever waits for an answer then waits in vain.
-    pub(super) async fn silence(&self) {
-        let mut is_silent = self.is_silent.subscribe();
-        let _ = is_silent.wait_for(|is_silent| *is_silent).await;
+    /// Whether the server says anything.
+    pub(super) fn silence(&self) -> &Silence {
+        &self.silence
     }
 
     /// Holds what a server has against what is known of the log.
@@ -263,15 +261,15 @@ impl Follower {
                     // What is read comes from the same server.
                     self.pool.retain(|_, _| false);
                     let lost = self.follow(client, connection).await;
-                    self.teller.head.is_silent.send_replace(lost.is_silence());
+                    self.teller.head.silence.set(lost.is_silence());
                     tracing::warn!(error = describe(&lost), "the log is not followed any more");
                 }
                 Ok(Err(error)) => {
-                    self.teller.head.is_silent.send_replace(is_silence(&error));
+                    self.teller.head.silence.set(is_silence(&error));
                     tracing::warn!(error = describe(&error), "nobody can be followed");
                 }
                 Err(_) => {
-                    self.teller.head.is_silent.send_replace(true);
+                    self.teller.head.silence.set(true);
                     tracing::warn!("nobody can be followed: the server does not say anything");
                 }
             }

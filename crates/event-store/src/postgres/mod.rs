@@ -202,7 +202,7 @@ impl PostgresEventStore {
         }
         tokio::select! {
             biased;
-            () = self.head.silence() => Err(ReadError::unavailable(Silent)),
+            () = self.head.silence().begun() => Err(ReadError::unavailable(Silent)),
             read = reading => read,
         }
     }

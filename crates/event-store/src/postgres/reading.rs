@@ -32,8 +32,8 @@ const LOOKED_AT_MAX: i64 = 16_384;
 /// many streams there are would go through all of them.
 macro_rules! columns {
     () => {
-        "e.position, (SELECT name FROM kite_log.streams WHERE id = e.stream) AS name, e.version, e.id, e.kind, e.schema_version, e.time, e.tenant, e.actor, e.correlation, \
-         e.causation, e.data, e.trace"
+        "e.position, (SELECT name FROM kite_log.streams WHERE id = e.stream) AS name, e.version, e.id, e.kind, \
+         e.schema_version, e.time, e.tenant, e.actor, e.correlation, e.causation, e.data, e.trace"
     };
 }
 

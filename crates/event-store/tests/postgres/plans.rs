@@ -42,17 +42,11 @@ async fn ask_everything(store: &PostgresEventStore) {
     }
 }
 
-/// Whether this is so, as far as the server has counted.
-async fn is_so(database: &Database, condition: &str) -> bool {
-    let sql = format!("DO $$ BEGIN ASSERT ({condition}); END $$");
-    Database::attempt(&database.url(), &sql).await.is_ok()
-}
-
 /// A connection that has ended has handed in what it counted.
 async fn wait_until_alone(database: &Database) {
     let alone = "SELECT count(*) = 1 FROM pg_stat_activity
                  WHERE datname = current_database() AND backend_type = 'client backend'";
-    wait_until("the end of all connections", PATIENCE, async || is_so(database, alone).await).await.unwrap();
+    wait_until("the end of all connections", PATIENCE, async || database.is_so(alone).await).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -73,7 +67,7 @@ async fn no_statement_goes_through_the_whole_log() {
     drop(store);
     wait_until_alone(&database).await;
     let of_both = "FROM pg_stat_user_tables WHERE relname IN ('events', 'streams')";
-    assert!(is_so(&database, &format!("SELECT sum(idx_scan) > 6000 {of_both}")).await, "nothing was counted");
+    assert!(database.is_so(&format!("SELECT sum(idx_scan) > 6000 {of_both}")).await, "nothing was counted");
     let none = format!("SELECT sum(seq_tup_read) = 0 {of_both}");
-    assert!(is_so(&database, &none).await, "a table was read from one end to the other");
+    assert!(database.is_so(&none).await, "a table was read from one end to the other");
 }

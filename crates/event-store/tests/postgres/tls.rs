@@ -37,12 +37,8 @@ async fn the_server_is_talked_to_only_if_its_certificate_is_right() {
     let store = PostgresEventStore::open(options).await.unwrap();
     append_one(&store, append("a", Expected::Any, [1])).await.unwrap();
     assert_eq!(log_of(&store).await.len(), 1);
-    database
-        .execute(
-            "DO $$ BEGIN ASSERT (SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
-                                      WHERE application_name LIKE 'kite%'); END $$",
-        )
-        .await;
+    let all_over_tls = "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name LIKE 'kite%'";
+    assert!(database.is_so(all_over_tls).await);
 
     let others = over_tls(database.url(), &Authority::new("another").unwrap());
     let by_number = over_tls(database.url().replace("localhost", "127.0.0.1"), &authority);

@@ -175,28 +175,21 @@ mod toml_keys {
 fn a_wrong_key_is_named_with_its_file() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("kite.toml");
-    std::fs::write(&file, "[limits]\nopen_mesages_max = 5\n").unwrap();
-    let error = Config::load(Some(&file)).err().unwrap().to_string();
-    assert!(error.contains("kite.toml") && error.contains("open_mesages_max"), "{error}");
-    std::fs::write(&file, "listen = 8080\n").unwrap();
-    let error = Config::load(Some(&file)).err().unwrap().to_string();
-    assert!(error.contains("listen"), "{error}");
-    std::fs::write(&file, "[limits]\npassword_reserve_per_cent = 51\n").unwrap();
-    let error = Config::load(Some(&file)).err().unwrap().to_string();
-    assert!(error.contains("kite.toml: limits: password_reserve_per_cent"), "{error}");
-    std::fs::write(&file, "roles = [\"projector\", \"worker\"]\n").unwrap();
-    let error = Config::load(Some(&file)).err().unwrap().to_string();
-    assert!(error.contains("kite.toml: roles: worker needs publisher"), "{error}");
-    std::fs::write(&file, "[server]\ntrusted_proxies = [\"proxy\"]\n").unwrap();
-    let error = Config::load(Some(&file)).err().unwrap().to_string();
-    assert!(error.contains("kite.toml: server.trusted_proxies: `proxy` is no address"), "{error}");
-    std::fs::write(&file, "[tls]\ncertificate_file = \"chain.pem\"\n").unwrap();
-    let error = Config::load(Some(&file)).err().unwrap().to_string();
-    assert!(error.contains("kite.toml: tls.key_file: is missing"), "{error}");
-    std::fs::write(&file, "[tracing]\notlp_endpoint = \"collector\"\n").unwrap();
-    let error = Config::load(Some(&file)).err().unwrap().to_string();
-    assert!(error.contains("kite.toml: tracing.otlp_endpoint"), "{error}");
-    std::fs::write(&file, "[server]\nheaders_timeout_ms = 0\n").unwrap();
-    let error = Config::load(Some(&file)).err().unwrap().to_string();
-    assert!(error.contains("kite.toml: server.headers_timeout_ms"), "{error}");
+    for (text, told) in [
+        ("[limits]\nopen_mesages_max = 5\n", "open_mesages_max"),
+        ("listen = 8080\n", "listen"),
+        ("[limits]\npassword_reserve_per_cent = 51\n", "kite.toml: limits: password_reserve_per_cent"),
+        ("roles = [\"projector\", \"worker\"]\n", "kite.toml: roles: worker needs publisher"),
+        (
+            "[server]\ntrusted_proxies = [\"proxy\"]\n",
+            "kite.toml: server.trusted_proxies: `proxy` is no address",
+        ),
+        ("[tls]\ncertificate_file = \"chain.pem\"\n", "kite.toml: tls.key_file: is missing"),
+        ("[tracing]\notlp_endpoint = \"collector\"\n", "kite.toml: tracing.otlp_endpoint"),
+        ("[server]\nheaders_timeout_ms = 0\n", "kite.toml: server.headers_timeout_ms"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let error = Config::load(Some(&file)).err().unwrap().to_string();
+        assert!(error.contains("kite.toml") && error.contains(told), "{text}: {error}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use futures::FutureExt;
 use kite_event_store::{Position, describe};
-use kite_postgres::{Connector, is_silence};
+use kite_postgres::{Connector, Silence, is_silence};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -101,15 +101,11 @@ async fn within<T>(
 
 /// Follows them for as long as it is let. Tells whether the server says nothing at all.
 #[expect(clippy::disallowed_methods, reason = "this is the loop that waits")]
-pub(super) async fn follow(
-    connector: Connector,
-    followed: Vec<Arc<Followed>>,
-    is_silent: watch::Sender<bool>,
-) {
+pub(super) async fn follow(connector: Connector, followed: Vec<Arc<Followed>>, silence: Silence) {
     let mut was_lost = false;
     loop {
-        let Err(lost) = follow_once(&connector, &followed, &is_silent, &mut was_lost).await;
-        is_silent.send_replace(lost.is_silence());
+        let Err(lost) = follow_once(&connector, &followed, &silence, &mut was_lost).await;
+        silence.set(lost.is_silence());
         if !std::mem::replace(&mut was_lost, true) {
             let error = describe(&lost);
             tracing::warn!(error, "where the read models are is not known at the moment");
@@ -122,7 +118,7 @@ pub(super) async fn follow(
 async fn follow_once(
     connector: &Connector,
     followed: &[Arc<Followed>],
-    is_silent: &watch::Sender<bool>,
+    silence: &Silence,
     was_lost: &mut bool,
 ) -> Result<Infallible, Lost> {
     let (client, mut connection) = within(CONNECT_WITHIN, connector.connect()).await?;
@@ -142,7 +138,7 @@ async fn follow_once(
         loop {
             within(LOOK_TIMEOUT, look_and(&client, followed, tell)).await?;
             tell = Followed::tell;
-            is_silent.send_replace(false);
+            silence.set(false);
             if std::mem::take(was_lost) {
                 tracing::info!("where the read models are is known again");
             }

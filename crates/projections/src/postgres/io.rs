@@ -2,12 +2,12 @@
 //!
 //! Folds and queries block, wherever they run; so nothing of them may run on the thread that an answer comes to.
 
+use kite_postgres::Silence;
 use metrics::{Histogram, histogram};
 use std::future::Future;
 use std::io;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use crate::engine::StorageError;
@@ -21,8 +21,7 @@ pub(super) struct Io {
     runtime: Option<Runtime>,
     /// How long answers took: whatever is waited for at once is sent at once.
     round_trip_seconds: Histogram,
-    /// The server says nothing at all, neither an answer nor an error.
-    is_silent: watch::Sender<bool>,
+    silence: Silence,
 }
 
 impl Io {
@@ -32,7 +31,7 @@ impl Io {
         Ok(Self {
             runtime: Some(runtime),
             round_trip_seconds: histogram!("kite_read_models_round_trip_seconds"),
-            is_silent: watch::Sender::new(false),
+            silence: Silence::default(),
         })
     }
 
@@ -45,9 +44,9 @@ impl Io {
         self.runtime().spawn(task).abort_handle()
     }
 
-    /// Where it is said whether the server says nothing.
-    pub(super) fn is_silent(&self) -> watch::Sender<bool> {
-        self.is_silent.clone()
+    /// Whether the server says anything.
+    pub(super) fn silence(&self) -> Silence {
+        self.silence.clone()
     }
 
     /// Waits, on a thread that may; in vain if the server says nothing to anybody.
@@ -55,13 +54,11 @@ impl Io {
     where
         StorageError: From<E>,
     {
-        let mut is_silent = self.is_silent.subscribe();
         self.block_on(async {
-            let silence = async { drop(is_silent.wait_for(|is_silent| *is_silent).await) };
             let begun = Instant::now();
             tokio::select! {
                 biased;
-                () = silence => Err(StorageError::Silent),
+                () = self.silence.begun() => Err(StorageError::Silent),
                 answer = timeout(ANSWER_WITHIN, future) => {
                     let answer = answer.map_err(|_| StorageError::Silent)?;
                     self.round_trip_seconds.record(begun.elapsed());

@@ -91,7 +91,7 @@ impl Postgres {
         let checking = async |client: &mut Client| check(client, options.log_id, in_any_version).await;
         let followed = connector.open(checking).await.map_err(OpenError::server)??;
         let io = Arc::new(Io::start()?);
-        let following = io.spawn(follow::follow(connector.clone(), followed.clone(), io.is_silent()));
+        let following = io.spawn(follow::follow(connector.clone(), followed.clone(), io.silence()));
         // All of them stay open.
         let sessions = Pool::new(options.connections_max.max(1), usize::MAX);
         Ok(Self(Arc::new(Shared {

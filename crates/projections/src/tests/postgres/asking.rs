@@ -24,10 +24,9 @@ fn users_who_wait_for_slow_answers_leave_turns_to_the_write_side() {
     let own = bench.models.of_write_side();
     let waits_for = async |what: &str, sessions: usize, granted: &str| {
         let locks = format!(
-            "DO $$ BEGIN ASSERT (SELECT count(*) FROM pg_locks WHERE relation = 'kite_delivery_1.totals'::regclass
-             AND {granted}) = {sessions}; END $$"
+            "SELECT count(*) = {sessions} FROM pg_locks WHERE relation = 'kite_delivery_1.totals'::regclass AND {granted}"
         );
-        wait_until(what, SOON, async || Database::attempt(&url, &locks).await.is_ok()).await.unwrap();
+        wait_until(what, SOON, async || bench.database().is_so(&locks).await).await.unwrap();
     };
     std::thread::scope(|scope| {
         let holding = "BEGIN; LOCK TABLE kite_delivery_1.totals; SELECT pg_sleep(600)";

@@ -156,9 +156,9 @@ fn wherever_a_rebuild_is_cut_it_goes_on_unless_it_had_not_begun() {
         for place in (0..).map(Place::After) {
             let before = shown(&bench);
             // The server may find a moment later that the one before has ended.
-            let is_free = "DO $$ BEGIN ASSERT NOT EXISTS (SELECT FROM pg_locks JOIN pg_database ON pg_database.oid = database
-                           WHERE locktype = 'advisory' AND datname = current_database()); END $$";
-            let is_free = async || Database::attempt(&bench.database().url(), is_free).await.is_ok();
+            let is_free = "NOT EXISTS (SELECT FROM pg_locks JOIN pg_database ON pg_database.oid = database
+                           WHERE locktype = 'advisory' AND datname = current_database())";
+            let is_free = async || bench.database().is_so(is_free).await;
             run(wait_until("the lock", Duration::from_secs(60), is_free)).unwrap();
             proxy.leave_alone();
             proxy.cut_at(way, place);

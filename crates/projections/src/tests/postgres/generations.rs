@@ -211,9 +211,9 @@ fn a_reader_in_the_way_of_taking_tables_away_is_waited_for() {
          LOCK TABLE kite_work_1.checkpoint IN ACCESS SHARE MODE;";
     std::thread::scope(|scope| {
         let reader = scope.spawn(|| run(Database::attempt(&url, reading)));
-        let has_begun = "DO $$ BEGIN ASSERT EXISTS (SELECT FROM pg_locks
-                         WHERE granted AND relation = 'kite_work_1.unclassified_codes'::regclass); END $$";
-        let has_begun = async || Database::attempt(&url, has_begun).await.is_ok();
+        let has_begun = "EXISTS (SELECT FROM pg_locks
+                         WHERE granted AND relation = 'kite_work_1.unclassified_codes'::regclass)";
+        let has_begun = async || bench.database().is_so(has_begun).await;
         run(wait_until("the reader", Duration::from_secs(60), has_begun)).unwrap();
         run(replay::rebuild(bench.store.clone(), bench.storage())).unwrap();
         reader.join().unwrap().unwrap();
