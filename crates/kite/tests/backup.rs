@@ -149,7 +149,8 @@ async fn wait_until_final(kite: &Kite, customer: &Customer, sending: &str) -> an
     .await
 }
 
-#[tokio::test]
+// A thread for the relays: they go on taking what was sent to them while commands run.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_accepts_and_shows_and_takes_the_place_of_its_original_without_sending_twice()
 -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
