@@ -130,6 +130,11 @@ impl QueueFeeder {
         }
     }
 
+    /// Another process publishes from now on.
+    pub fn forget(&self) {
+        self.queue.forget();
+    }
+
     async fn put(&self, job: Job) -> Result<Fit, QueueError> {
         let not_before_ms = job.not_before_ms;
         if self.queue.put(job).await? != Put::Full {

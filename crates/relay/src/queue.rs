@@ -244,6 +244,9 @@ pub trait WorkQueue: Send + Sync + 'static {
 
     /// Messages that wait for a relay, by class, the most urgent first, as far as this process knows: for people to look at.
     fn waiting(&self, relay: &RelayId) -> [usize; 3];
+
+    /// Another process publishes from now on: what this one has put and nobody has got yet is put by that one, too.
+    fn forget(&self) {}
 }
 
 #[cfg(test)]

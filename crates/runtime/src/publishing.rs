@@ -43,6 +43,8 @@ impl Worker for Publishing {
     }
 
     fn stands_by(&mut self) {
-        self.publisher = None;
+        if self.publisher.take().is_some() {
+            self.feeder.forget();
+        }
     }
 }

@@ -9,6 +9,7 @@ pub mod customer;
 pub mod dice;
 pub mod hostile;
 pub mod metrics;
+pub mod nats;
 pub mod night;
 pub mod operator;
 pub mod oracle;

@@ -191,7 +191,7 @@ impl Process {
         self.signal(Signal::CONT)
     }
 
-    fn signal(&mut self, signal: Signal) -> anyhow::Result<()> {
+    pub(crate) fn signal(&mut self, signal: Signal) -> anyhow::Result<()> {
         if let Some(status) = self.child.try_wait()? {
             bail!("{} has ended by itself: {status}\n{}", self.name, self.log());
         }

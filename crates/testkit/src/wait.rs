@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 use crate::dice::{Dice, any_seed};
 
@@ -127,14 +127,27 @@ const PORT_TRIES: usize = 100;
 /// # Errors
 /// When no port can be had.
 pub fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(free_addresses(1)?[0])
+}
+
+/// So many of them at once, no two the same. See [`free_address`].
+///
+/// # Errors
+/// When not so many ports can be had.
+pub fn free_addresses(count: usize) -> anyhow::Result<Vec<SocketAddr>> {
     let mut dice = Dice::new(any_seed());
-    let ports = (0..PORT_TRIES).map(|_| dice.between(PORT_FIRST, PORT_LAST) as u16);
-    let mut listeners = ports.filter_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
-    Ok(listeners.next().context("no free port")?.local_addr()?)
+    let ports = (0..PORT_TRIES + count).map(|_| dice.between(PORT_FIRST, PORT_LAST) as u16);
+    let listeners = ports.filter_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
+    // They are closed only when there are enough: until then none is found twice.
+    let listeners: Vec<TcpListener> = listeners.take(count).collect();
+    ensure!(listeners.len() == count, "no free port");
+    Ok(listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[tokio::test]
@@ -152,6 +165,12 @@ mod tests {
     fn it_gives_up_and_says_on_what() {
         let error = block_for("rain", Duration::from_millis(5), || None::<()>).unwrap_err();
         assert!(error.to_string().contains("in vain for rain"), "{error}");
+    }
+
+    #[test]
+    fn no_two_free_addresses_are_the_same() {
+        let addresses = free_addresses(20).unwrap();
+        assert_eq!(addresses.iter().collect::<HashSet<_>>().len(), 20, "{addresses:?}");
     }
 
     #[tokio::test]

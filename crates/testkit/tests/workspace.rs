@@ -22,6 +22,7 @@ const EDGES: &[Edges] = &[
         to_in_tests: WITH_FAULTY_DISK,
     },
     Edges { from: "kite-relay", to: &["kite-domain", "kite-commands"], to_in_tests: WITH_SIMULATOR },
+    Edges { from: "kite-nats", to: &["kite-domain", "kite-commands", "kite-relay"], to_in_tests: TEST_TOOLS },
     Edges {
         from: "kite-api",
         to: &["kite-domain", "kite-commands", "kite-projections"],
@@ -37,6 +38,7 @@ const EDGES: &[Edges] = &[
         from: "kite",
         to: &[
             "kite-domain",
+            "kite-nats",
             "kite-postgres",
             "kite-event-store",
             "kite-commands",

@@ -1,6 +1,8 @@
-//! The real servers that tests talk to, and the tools that drive ours: a mail server, PostgreSQL, and Schemathesis.
+//! The real servers that tests talk to, and the tools that drive ours: a mail server, PostgreSQL,
+//! NATS, and Schemathesis.
 
 mod certificates;
+mod nats;
 mod postgres;
 mod python;
 mod smtp;
@@ -9,6 +11,7 @@ use std::process::Command;
 
 use kite_testkit::process::output;
 
+use nats::Nats;
 pub(crate) use postgres::PostgresServer;
 use python::Python;
 use smtp::SmtpServer;
@@ -30,6 +33,7 @@ fn apt_install(package: &str) -> anyhow::Result<()> {
 pub(crate) struct Servers {
     smtp: SmtpServer,
     postgres: PostgresServer,
+    nats: Nats,
     schemathesis: Schemathesis,
 }
 
@@ -38,6 +42,7 @@ impl Servers {
     pub(crate) fn start() -> anyhow::Result<Self> {
         Ok(Self {
             schemathesis: Schemathesis::install()?,
+            nats: Nats::install()?,
             postgres: PostgresServer::start()?,
             smtp: SmtpServer::start()?,
         })
@@ -47,6 +52,7 @@ impl Servers {
     pub(crate) fn tell(&self, tests: &mut Command) {
         self.smtp.tell(tests);
         self.postgres.tell(tests);
+        self.nats.tell(tests);
         self.schemathesis.tell(tests);
     }
 

@@ -65,6 +65,14 @@ impl Python {
         }
     }
 
+    /// A program that a package has brought.
+    pub(crate) fn installed(&self, program: &str) -> PathBuf {
+        match &self.packages {
+            Some(packages) => packages.join("bin").join(program),
+            None => self.program.with_file_name(program),
+        }
+    }
+
     /// To run a script with.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.program);

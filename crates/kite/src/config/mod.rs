@@ -1,9 +1,11 @@
 //! Configuration: the commented default file compiled in, then a file, then `KITE_…` variables, then flags.
 
 mod postgres;
+mod queue;
 mod roles;
 #[cfg(test)]
 mod tests;
+mod tls_to_server;
 
 use anyhow::{Context, ensure};
 use figment::Figment;
@@ -24,7 +26,9 @@ use std::path::{Path, PathBuf};
 pub use crate::server::{ServerSettings, TlsSettings};
 pub use crate::spans::TracingSettings;
 pub use postgres::{PostgresSettings, SslMode};
+pub use queue::{NatsSettings, QueueEngine, QueueSettings};
 pub use roles::Role;
+use roles::Shared;
 
 /// The default file: also the manual.
 pub const DEFAULT: &str = include_str!("default.toml");
@@ -71,6 +75,10 @@ pub struct Config {
     pub read_models: ReadModelSettings,
     /// The server, if something is kept in PostgreSQL.
     pub postgres: PostgresSettings,
+    /// The work queue.
+    pub queue: QueueSettings,
+    /// The servers, if the work queue is NATS JetStream.
+    pub nats: NatsSettings,
     /// The certificate of the listener.
     pub tls: TlsSettings,
     /// The listener.
@@ -207,14 +215,21 @@ impl Config {
     /// # Errors
     /// Says which part lacks which other, and why it needs it.
     pub fn check_roles(&self) -> anyhow::Result<()> {
-        roles::check(&self.roles(), self.read_models.engine == Engine::Postgres)
+        let is_shared = Shared {
+            models: self.read_models.engine == Engine::Postgres,
+            queue: self.queue.engine == QueueEngine::Nats,
+        };
+        roles::check(&self.roles(), is_shared)
     }
 
-    /// Whether the event store can be what it is set to.
+    /// Whether the event store and the work queue can be what they are set to.
     ///
     /// # Errors
     /// Names the key that is wrong.
     pub fn check_store(&self) -> anyhow::Result<()> {
+        if self.queue.engine == QueueEngine::Nats {
+            self.nats.server()?;
+        }
         if self.store.engine == Engine::Sqlite {
             return Ok(());
         }
@@ -400,7 +415,7 @@ fn address_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
 }
 
 /// The value of this key is never shown: an error would otherwise repeat a value that it does not accept.
-const SECRETS: [&str; 4] = ["admin_key", "secrets_keys", "otlp_headers", "url"];
+const SECRETS: [&str; 6] = ["admin_key", "secrets_keys", "otlp_headers", "url", "servers", "password"];
 
 fn in_words(error: figment::Error) -> String {
     let is_secret = |path: &[String]| path.iter().any(|part| SECRETS.contains(&part.as_str()));

@@ -2,13 +2,11 @@
 
 use anyhow::{Context, ensure};
 use kite_postgres::Server;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_platform_verifier::BuilderVerifierExt;
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
+
+use super::tls_to_server::tls;
 
 /// A server.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,27 +42,11 @@ impl PostgresSettings {
         ensure!(self.connections_max > 0, "postgres.connections_max: 0 would let nothing be read");
         let tls = match self.sslmode {
             SslMode::VerifyFull => {
-                let tls = tls(&self.authorities_file).context("postgres.authorities_file")?;
+                let tls = tls(&self.authorities_file, None).context("postgres.authorities_file")?;
                 Some(Arc::new(tls))
             }
             SslMode::Disable => None,
         };
         Ok(Server { url: self.url.clone(), tls })
     }
-}
-
-fn tls(authorities: &Path) -> anyhow::Result<ClientConfig> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    if authorities.as_os_str().is_empty() {
-        return Ok(builder.with_platform_verifier()?.with_no_client_auth());
-    }
-    let mut roots = RootCertStore::empty();
-    let read = CertificateDer::pem_file_iter(authorities)
-        .with_context(|| format!("cannot read {}", authorities.display()))?;
-    for certificate in read {
-        roots.add(certificate?)?;
-    }
-    ensure!(!roots.is_empty(), "{} holds no certificate", authorities.display());
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }

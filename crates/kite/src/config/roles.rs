@@ -1,7 +1,7 @@
 //! The roles of a process, and which of them need each other.
 //!
-//! The log and the read models of a data directory belong to one process, and the work queue to the process that
-//! fills it; read models in PostgreSQL belong to all. So a role whose counterpart is missing here would wait for ever, and nobody would see why.
+//! The log and the read models of a data directory belong to one process, and a work queue inside a process to the process that
+//! fills it; read models in PostgreSQL and a queue on NATS belong to all. So a role whose counterpart is missing here would wait for ever, and nobody would see why.
 
 use anyhow::ensure;
 use serde::{Deserialize, Serialize};
@@ -53,14 +53,33 @@ impl Role {
     }
 }
 
-/// Whether each of these has what it needs. Read models that are shared may be projected elsewhere.
+/// What belongs to all processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Shared {
+    /// The read models.
+    pub(super) models: bool,
+    /// The work queue.
+    pub(super) queue: bool,
+}
+
+impl Shared {
+    /// Whether another process may have it for this one.
+    fn may_be_elsewhere(self, needed: Role) -> bool {
+        match needed {
+            Role::Projector => self.models,
+            Role::Publisher | Role::Worker => self.queue,
+            Role::Api | Role::Router | Role::Timekeeper => false,
+        }
+    }
+}
+
+/// Whether each of these has what it needs, here or elsewhere.
 ///
 /// # Errors
 /// Names the first role that has not, what it lacks, and why it needs it.
-pub(super) fn check(roles: &BTreeSet<Role>, models_are_shared: bool) -> anyhow::Result<()> {
+pub(super) fn check(roles: &BTreeSet<Role>, shared: Shared) -> anyhow::Result<()> {
     for role in roles {
-        let needs =
-            role.needs().iter().filter(|(needed, _)| !models_are_shared || *needed != Role::Projector);
+        let needs = role.needs().iter().filter(|(needed, _)| !shared.may_be_elsewhere(*needed));
         for (needed, reason) in needs {
             ensure!(roles.contains(needed), "{} needs {} beside it: {reason}", role.word(), needed.word());
         }
@@ -73,7 +92,7 @@ pub(super) fn check(roles: &BTreeSet<Role>, models_are_shared: bool) -> anyhow::
 /// # Errors
 /// Names the first role that has not.
 pub(super) fn check_shared(roles: &BTreeSet<Role>) -> anyhow::Result<()> {
-    let reads = |role: &&Role| matches!(role, Role::Api | Role::Router);
+    let reads = |role: &&Role| matches!(role, Role::Api | Role::Router | Role::Worker);
     if let Some(role) = roles.iter().find(reads) {
         ensure!(
             roles.contains(&Role::Projector),
@@ -90,7 +109,7 @@ mod tests {
     use Role::*;
 
     fn refusal(roles: &[Role]) -> Option<String> {
-        check(&roles.iter().copied().collect(), false).err().map(|error| error.to_string())
+        check(&roles.iter().copied().collect(), Shared::default()).err().map(|error| error.to_string())
     }
 
     #[test]
@@ -114,11 +133,23 @@ mod tests {
     }
 
     #[test]
-    fn read_models_that_are_shared_may_be_projected_elsewhere() {
-        for roles in [&[Timekeeper][..], &[Publisher, Worker], &[Api]] {
-            check(&roles.iter().copied().collect(), true).unwrap();
+    fn what_is_shared_may_be_elsewhere() {
+        let both = Shared { models: true, queue: true };
+        for (shared, roles) in [
+            (Shared { models: true, ..Shared::default() }, &[Timekeeper][..]),
+            (Shared { models: true, ..Shared::default() }, &[Publisher, Worker]),
+            (Shared { queue: true, ..Shared::default() }, &[Worker]),
+            (Shared { queue: true, ..Shared::default() }, &[Publisher, Projector]),
+            (both, &[Api]),
+            (both, &[Publisher]),
+            (both, &[Worker]),
+        ] {
+            check(&roles.iter().copied().collect(), shared).unwrap();
         }
-        check(&[Worker].into_iter().collect(), true).unwrap_err();
+        let models = Shared { models: true, ..Shared::default() };
+        check(&[Worker].into_iter().collect(), models).unwrap_err();
+        let queue = Shared { queue: true, ..Shared::default() };
+        check(&[Publisher].into_iter().collect(), queue).unwrap_err();
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod backlog;
 mod credentials;
 mod listening;
+mod queue;
 mod readiness;
 
 use anyhow::Context;
@@ -97,7 +98,7 @@ impl Instance {
             projectors: projectors.clone(),
             background: background.handle(),
         };
-        let (parts, staff) = furnish(&config, &log, threads).await?;
+        let (parts, staff) = Box::pin(furnish(&config, &log, threads)).await?;
         let models = parts.models.clone();
         let mut instance = Self {
             config,
@@ -374,7 +375,10 @@ async fn furnish(config: &Config, log: &Log, threads: Threads) -> anyhow::Result
     if let Some(warning) = credentials::in_words(&vault, &write_side.directory.snapshot().relays) {
         tracing::warn!("{warning}");
     }
-    let staff = Staff::new(threads, shared, QueueLimits::default());
+    let staff = match queue::open(config, &write_side.directory, &threads).await? {
+        None => Staff::new(threads, shared, QueueLimits::default()),
+        Some(queue) => Staff::on_queue(threads, shared, queue),
+    };
     let staff = match log.shared() {
         Some((leases, life)) => staff.sharing(LeaseHolder::new(leases, life, clock.clone())),
         None => staff,

@@ -48,13 +48,15 @@ impl Default for QueueLimits {
 /// The queue of a process.
 pub struct InProcessQueue {
     limits: QueueLimits,
+    /// Whether the metrics of depths are of these lanes.
+    is_measured: bool,
     relays: RwLock<HashMap<RelayId, Arc<Cell>>>,
 }
 
 struct Cell {
     lanes: Mutex<RelayLanes>,
     arrivals: watch::Sender<u64>,
-    depths: [Gauge; 3],
+    depths: Option<[Gauge; 3]>,
 }
 
 impl Cell {
@@ -64,7 +66,7 @@ impl Cell {
         let answer = act(&mut lanes);
         let depths = lanes.depths();
         drop(lanes);
-        for (gauge, depth) in self.depths.iter().zip(depths) {
+        for (gauge, depth) in self.depths.iter().flatten().zip(depths) {
             gauge.set(depth as f64);
         }
         answer
@@ -78,7 +80,19 @@ impl Cell {
 impl InProcessQueue {
     /// An empty queue.
     pub fn new(limits: QueueLimits) -> Self {
-        Self { limits, relays: RwLock::default() }
+        Self { limits, is_measured: true, relays: RwLock::default() }
+    }
+
+    /// For what was taken out of another queue: the depths of the process are not those of these lanes.
+    pub fn of_pulled(limits: QueueLimits) -> Self {
+        Self { is_measured: false, ..Self::new(limits) }
+    }
+
+    /// Forgets everything, also what is leased.
+    pub fn clear(&self) {
+        for cell in self.relays.read().values() {
+            cell.with(|lanes| *lanes = RelayLanes::new(self.limits));
+        }
     }
 
     fn cell(&self, relay: &RelayId) -> Arc<Cell> {
@@ -90,7 +104,9 @@ impl InProcessQueue {
             Arc::new(Cell {
                 lanes: Mutex::new(RelayLanes::new(self.limits)),
                 arrivals: watch::Sender::new(0),
-                depths: std::array::from_fn(|place| metrics::queue_depth(relay, MessageClass::ALL[place])),
+                depths: self.is_measured.then(|| {
+                    std::array::from_fn(|place| metrics::queue_depth(relay, MessageClass::ALL[place]))
+                }),
             })
         });
         cell.clone()
