@@ -39,6 +39,9 @@ pub enum Command {
     /// Make or update what Kite keeps in PostgreSQL.
     #[command(subcommand)]
     Postgres(PostgresCommand),
+    /// Show, publish again or drop what no worker understood in a work queue on NATS.
+    #[command(subcommand)]
+    Queue(QueueCommand),
     /// Show or check the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -253,6 +256,68 @@ pub enum SecretsCommand {
     },
     /// Encrypt all credentials with the first key. A running instance must have been started with it.
     Rotate(SecretsRotateOptions),
+}
+
+/// Commands of `kite queue`.
+#[derive(Debug, Subcommand)]
+pub enum QueueCommand {
+    /// How much is in the queue, and which jobs were not understood, the oldest first.
+    List {
+        /// Where it is.
+        #[command(flatten)]
+        options: QueueOptions,
+        /// At most so many.
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+    },
+    /// One of them, with its text.
+    Show {
+        /// Where it is.
+        #[command(flatten)]
+        options: QueueOptions,
+        /// Its number in the list.
+        number: u64,
+    },
+    /// Publish them again, as they were: after an upgrade of the workers, for example.
+    Retry {
+        /// Where it is.
+        #[command(flatten)]
+        options: QueueOptions,
+        /// Which.
+        #[command(flatten)]
+        which: QueueWhich,
+    },
+    /// Delete them. What they were about is in the log, and is published again while it is still to be done.
+    Drop {
+        /// Where it is.
+        #[command(flatten)]
+        options: QueueOptions,
+        /// Which.
+        #[command(flatten)]
+        which: QueueWhich,
+    },
+}
+
+/// Which queue.
+#[derive(Debug, Clone, Args)]
+pub struct QueueOptions {
+    /// The configuration of an instance.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print one JSON object on standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which jobs.
+#[derive(Debug, Clone, Args)]
+#[group(required = true, multiple = false)]
+pub struct QueueWhich {
+    /// Their numbers in the list.
+    pub numbers: Vec<u64>,
+    /// All that are there now.
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// Options of `kite secrets rotate`.

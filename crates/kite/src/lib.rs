@@ -13,6 +13,7 @@ mod operator;
 mod own_client;
 mod postgres;
 mod private;
+mod queue;
 mod random;
 mod relays;
 mod running;
@@ -45,6 +46,7 @@ pub fn run(cli: cli::Cli) -> anyhow::Result<ExitCode> {
         cli::Command::Relays(command) => relays::run(command),
         cli::Command::Secrets(command) => secrets::run(command),
         cli::Command::Postgres(command) => postgres::run(command),
+        cli::Command::Queue(command) => queue::run(command),
         cli::Command::Config(command) => operator::config(command),
     }
 }

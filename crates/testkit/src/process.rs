@@ -217,6 +217,12 @@ impl Process {
         }
     }
 
+    /// All lines that it printed and that are still kept.
+    #[must_use]
+    pub fn printed(&self) -> String {
+        self.output.lines().kept.iter().flat_map(|line| [line, "\n"]).collect()
+    }
+
     /// The last lines that it printed, for a failure message.
     #[must_use]
     pub fn log(&self) -> String {

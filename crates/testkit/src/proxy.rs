@@ -33,14 +33,15 @@ impl Place {
     }
 }
 
-/// Listens on a free port and passes on to a server.
+/// Listens on a free port and passes on to a server, or to one of several.
 pub struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    server: SocketAddr,
+    /// At least one. Each connection goes to the next that takes it.
+    servers: Vec<SocketAddr>,
     state: Mutex<State>,
     /// Nothing is held back any more.
     released: Condvar,
@@ -69,9 +70,18 @@ impl Proxy {
     /// # Errors
     /// When there is no port to listen on.
     pub fn start(server: SocketAddr) -> std::io::Result<Self> {
+        Self::start_before(vec![server])
+    }
+
+    /// Passes on to these servers, one connection after the other to the next that takes it, as whatever stands before several equal
+    /// servers does.
+    ///
+    /// # Errors
+    /// When there is no port to listen on.
+    pub fn start_before(servers: Vec<SocketAddr>) -> std::io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared { server, state: Mutex::default(), released: Condvar::new() });
+        let shared = Arc::new(Shared { servers, state: Mutex::default(), released: Condvar::new() });
         let accepting = Arc::clone(&shared);
         thread::Builder::new().name("proxy".to_owned()).spawn(move || accepting.accept(&listener))?;
         Ok(Self { address, shared })
@@ -238,10 +248,14 @@ impl Shared {
     }
 
     fn connect(self: &Arc<Self>, client: TcpStream) -> std::io::Result<()> {
-        if self.state().is_closed {
-            return Ok(());
-        }
-        let server = TcpStream::connect(self.server)?;
+        let first = {
+            let state = self.state();
+            if state.is_closed {
+                return Ok(());
+            }
+            state.next
+        };
+        let server = self.connect_to_one(first)?;
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;
         let ends = (client.try_clone()?, server.try_clone()?);
@@ -252,6 +266,20 @@ impl Shared {
         drop(state);
         self.pass_on(number, Way::There, client.try_clone()?, server.try_clone()?)?;
         self.pass_on(number, Way::Back, server, client)
+    }
+
+    /// The server whose turn it is, or the next one that takes connections.
+    fn connect_to_one(&self, first: usize) -> std::io::Result<TcpStream> {
+        let count = self.servers.len();
+        let in_turn = (0..count).map(|place| self.servers[(first + place) % count]);
+        let mut refusal = std::io::Error::from(std::io::ErrorKind::NotFound);
+        for server in in_turn {
+            match TcpStream::connect(server) {
+                Ok(server) => return Ok(server),
+                Err(error) => refusal = error,
+            }
+        }
+        Err(refusal)
     }
 
     fn pass_on(
@@ -324,6 +352,23 @@ mod tests {
                 let within = (messages < SAID.len()).then_some(before + 1);
                 assert_eq!(passed(Place::Within(messages), at_a_time), within, "{at_a_time}");
             }
+        }
+    }
+
+    #[test]
+    fn connections_go_to_the_next_server_that_takes_them() {
+        let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let (one, gone, other) = (bind(), bind(), bind());
+        let servers = [&one, &gone, &other].map(|server| server.local_addr().unwrap());
+        drop(gone);
+        let front = Proxy::start_before(servers.to_vec()).unwrap();
+        let greetings = [(&one, b"1"), (&other, b"2"), (&other, b"2"), (&one, b"1")];
+        for (server, greeting) in greetings {
+            let mut client = TcpStream::connect(front.address()).unwrap();
+            server.accept().unwrap().0.write_all(greeting).unwrap();
+            let mut told = [0];
+            client.read_exact(&mut told).unwrap();
+            assert_eq!(&told, greeting);
         }
     }
 

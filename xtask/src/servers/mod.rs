@@ -11,7 +11,7 @@ use std::process::Command;
 
 use kite_testkit::process::output;
 
-use nats::Nats;
+pub(crate) use nats::Nats;
 pub(crate) use postgres::PostgresServer;
 use python::Python;
 use smtp::SmtpServer;

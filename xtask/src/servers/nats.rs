@@ -34,6 +34,11 @@ impl Nats {
         Ok(Self { installation })
     }
 
+    /// The program, for servers of one's own.
+    pub(crate) fn installation(&self) -> &Installation {
+        &self.installation
+    }
+
     /// Sets the variables that `kite_testkit::nats` reads.
     pub(crate) fn tell(&self, tests: &mut Command) {
         tests.envs(self.installation.environment());

@@ -66,6 +66,11 @@ impl PostgresServer {
         self.server.start_again()
     }
 
+    /// The server itself, for more that may be done with it.
+    pub(crate) fn server(&mut self) -> &mut Server {
+        &mut self.server
+    }
+
     /// Stops it. One that has ended by itself is an error.
     pub(crate) fn stop(self) -> anyhow::Result<()> {
         self.server.stop()

@@ -1,7 +1,7 @@
 //! A balance once a minute, with no request in progress.
 
 use std::fmt;
-use std::path::Path;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -85,10 +85,10 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Of the data directory as it is.
-    pub(super) fn of(directory: &Path) -> anyhow::Result<Self> {
+    /// Of data directories as they are. One may not be made yet.
+    pub(super) fn of(directories: &[PathBuf]) -> anyhow::Result<Self> {
         let (mut log, mut models, mut ahead) = (0, 0, 0);
-        for entry in std::fs::read_dir(directory)? {
+        for entry in directories.iter().filter_map(|directory| directory.read_dir().ok()).flatten() {
             let entry = entry?;
             // A file may be gone by now.
             let Ok(metadata) = entry.metadata() else { continue };

@@ -135,3 +135,37 @@ impl NatsSettings {
 fn given(file: &Path) -> Option<&Path> {
     (!file.as_os_str().is_empty()).then_some(file)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+
+    #[test]
+    fn what_is_wrong_is_named_and_no_password_told() {
+        for (settings, told) in [
+            ("servers = []", "nats.servers: is empty"),
+            ("prefix = \"\"", "nats.prefix: has 1 to 32"),
+            ("prefix = \"a.b\"", "nats.prefix: has 1 to 32"),
+            ("replicas = 2", "nats.replicas: 2 is not 1, 3 or 5"),
+            ("jobs_bytes_max = 0", "nats.jobs_bytes_max: 0 would"),
+            ("dead_days_max = 0", "nats.dead_days_max: 0 would"),
+            ("tls = true\ncertificate_file = \"own.pem\"", "nats.certificate_file and nats.key_file"),
+            (
+                "certificate_file = \"own.pem\"\nkey_file = \"own.key\"",
+                "nats.certificate_file: needs nats.tls",
+            ),
+            ("tls = true\nauthorities_file = \"/nowhere\"", "cannot read /nowhere"),
+            ("user = \"kite\"\ncredentials_file = \"x\"", "nats.user and nats.credentials_file"),
+            ("credentials_file = \"/nowhere\"", "nats.credentials_file: cannot read /nowhere"),
+        ] {
+            let servers = if settings.contains("servers") { "" } else { "servers = [\"nats://nats1\"]\n" };
+            let text =
+                format!("[queue]\nengine = \"nats\"\n[nats]\npassword = \"secret\"\n{servers}{settings}\n");
+            let refusal = format!("{:#}", Config::from_text(&text).unwrap().check_store().unwrap_err());
+            assert!(refusal.contains(told), "{settings}: {refusal}");
+            assert!(!refusal.contains("secret"), "{refusal}");
+        }
+        let refusal = Config::from_text("[nats]\npassword = 12345678\n").err().unwrap().to_string();
+        assert!(refusal.contains("nats.password") && !refusal.contains("1234"), "{refusal}");
+    }
+}

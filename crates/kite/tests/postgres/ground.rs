@@ -98,6 +98,14 @@ impl Other {
         Ok(())
     }
 
+    /// SIGTERM, and a start on the same data.
+    pub(super) fn stop_and_restart(&mut self) -> anyhow::Result<()> {
+        let status = self.process.terminate(SOON)?;
+        ensure!(status.success(), "SIGTERM ended with {status}; its log:\n{}", self.process.log());
+        self.process = Self::run(&self.directory)?;
+        Ok(())
+    }
+
     /// Starts it again if it could not start while its connection was cut, as whoever supervises it does.
     pub(super) fn revive(&mut self) -> anyhow::Result<()> {
         if !self.process.is_running()? {

@@ -1,6 +1,7 @@
 //! The log in a real PostgreSQL: several processes that share it, each of them killed with -9, over connections that are cut.
 
 mod ground;
+mod queue;
 mod server;
 
 use anyhow::{Context, ensure};
