@@ -38,6 +38,8 @@ enum Task {
     Load(load::LoadOptions),
     /// Runs everything under load while all kinds of faults happen, and judges the result.
     Soak(soak::SoakOptions),
+    /// The same with Kite as several processes, on PostgreSQL with a standby and a cluster of NATS, all of which die now and then.
+    Cluster(soak::cluster::ClusterOptions),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Task::Sim(options) => sim::run(&options),
         Task::Load(options) => load::run(&options),
         Task::Soak(options) => soak::run(&options),
+        Task::Cluster(options) => soak::cluster::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every test, with the servers that they need, and what may be in the dependency tree.
 //!
-//! The tree comes first, then documentation tests, then all others, and a short soak with everything in PostgreSQL. A server
-//! or a tool that cannot be installed is a failure: nothing is skipped because of it.
+//! The tree comes first, then documentation tests, then all others, a short soak with everything in PostgreSQL, and a short one of
+//! many processes. A server or a tool that cannot be installed is a failure: nothing is skipped because of it.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -17,7 +17,7 @@ use crate::servers::Servers;
 #[derive(Args)]
 pub(crate) struct TestOptions {
     /// What is passed on to `cargo nextest run` (or `cargo test`), such as `-p kite-domain` or a part of a test's name.
-    /// With it, documentation tests, the check of the dependency tree and the soak are left out.
+    /// With it, documentation tests, the check of the dependency tree and the soaks are left out.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pass_on: Vec<String>,
 }
@@ -66,13 +66,13 @@ fn commands(options: &TestOptions) -> Vec<Command> {
         tests.arg("--no-fail-fast");
         let mut in_postgres = cargo();
         in_postgres.args(["test", "-p", "kite-projections", "--lib"]);
-        return vec![tests, read_models_in_postgres(in_postgres), short_soak()];
+        return vec![tests, read_models_in_postgres(in_postgres), short_soak(), short_cluster()];
     }
     let mut documentation = cargo();
     documentation.args(["test", "--quiet", "--doc", "--workspace"]);
     let mut in_postgres = cargo();
     in_postgres.args(["nextest", "run", "-p", "kite-projections"]);
-    vec![documentation, tests, read_models_in_postgres(in_postgres), short_soak()]
+    vec![documentation, tests, read_models_in_postgres(in_postgres), short_soak(), short_cluster()]
 }
 
 /// With everything in PostgreSQL, and the binaries that the tests have built. Of a seed under which every part of it has something to
@@ -81,6 +81,13 @@ fn short_soak() -> Command {
     let mut soak = Command::new(built("xtask"));
     soak.args(["soak", "--short", "--postgres", "--seed", "11"]);
     soak
+}
+
+/// The same with many processes.
+fn short_cluster() -> Command {
+    let mut cluster = Command::new(built("xtask"));
+    cluster.args(["cluster", "--short", "--seed", "11"]);
+    cluster
 }
 
 /// The tests of the read models once more, in the other engine. Histories are long there: fewer of them.

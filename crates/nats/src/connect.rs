@@ -1,6 +1,6 @@
 //! The connection to the servers, and what they must be like.
 
-use async_nats::jetstream::context::{Context, ContextBuilder};
+use async_nats::jetstream::context::{AccountErrorKind, Context, ContextBuilder};
 use async_nats::{Client, ConnectOptions, Event};
 use bytes::Bytes;
 use kite_commands::worker::Failure;
@@ -8,6 +8,7 @@ use rustls::ClientConfig;
 use std::io;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// The oldest server: consumers by a filter of their own, and streams whose limits can be changed.
 const VERSION_MIN: (u32, u32) = (2, 10);
@@ -72,7 +73,9 @@ pub enum OpenError {
     #[error("the NATS server is of version {0}; {major}.{minor} or newer is needed", major = VERSION_MIN.0, minor = VERSION_MIN.1)]
     TooOld(String),
     /// The server keeps no streams.
-    #[error("the NATS server keeps no streams for this account: JetStream is not enabled")]
+    #[error(
+        "the NATS server keeps no streams for this account, or its cluster has no leader: is JetStream enabled?"
+    )]
     NoJetStream(#[source] async_nats::jetstream::context::AccountError),
     /// A stream cannot be made.
     #[error("the stream {name} cannot be made as it has to be")]
@@ -112,7 +115,14 @@ impl Connection {
             return Err(OpenError::TooOld(version));
         }
         let jetstream = ContextBuilder::new().timeout(ANSWER_WITHIN).build(client.clone());
-        jetstream.query_account().await.map_err(OpenError::NoJetStream)?;
+        // A cluster that has just been started has no leader for a while, and does not answer.
+        let until = Instant::now() + CONNECT_WITHIN;
+        while let Err(error) = jetstream.query_account().await {
+            let is_early = error.kind() == AccountErrorKind::TimedOut && Instant::now() < until;
+            if !is_early {
+                return Err(OpenError::NoJetStream(error));
+            }
+        }
         Ok(Self { client, jetstream, made })
     }
 
@@ -128,6 +138,15 @@ impl Connection {
     pub async fn publish(&self, subject: &str, payload: Bytes) -> Result<(), Failure> {
         self.jetstream.publish(subject.to_owned(), payload).await?.await?;
         Ok(())
+    }
+
+    /// How much of a stream nobody has pulled yet of what this consumer is for.
+    ///
+    /// # Errors
+    /// If there is none, or the server does not answer.
+    pub async fn not_pulled(&self, stream: &str, consumer: &str) -> Result<u64, Failure> {
+        let stream = self.jetstream.get_stream_no_info(stream).await?;
+        Ok(stream.consumer_info(consumer).await?.num_pending)
     }
 
     /// Deletes a stream with all that is in it.

@@ -1,6 +1,7 @@
 //! Jobs that were not understood: put aside with the reason, and a way back.
 
 use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream::RawMessageErrorKind;
 use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -17,12 +18,24 @@ const REASON: &str = "Kite-Reason";
 const NEXT_WITHIN: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// Keeps what was not understood.
-pub(crate) async fn bury(streams: &Streams, message: &Message, reason: &str) -> Result<(), Failure> {
+pub(crate) async fn bury(
+    streams: &Streams,
+    message: &Message,
+    sequence: u64,
+    reason: &str,
+) -> Result<(), Failure> {
     let mut headers = HeaderMap::new();
     headers.insert(REASON, reason.replace(['\r', '\n'], " "));
-    let dead = PublishMessage::build().payload(message.payload.clone()).headers(headers);
+    // It may come again before the server knows that it was put aside.
+    let id = format!("{}-{sequence}", streams.names.jobs());
+    let dead = PublishMessage::build().payload(message.payload.clone()).headers(headers).message_id(id);
     let subject = streams.names.dead_of(&message.subject);
-    streams.connection.jetstream.send_publish(subject, dead).await?.await?;
+    let buried = async { streams.connection.jetstream.send_publish(subject, dead).await?.await };
+    if let Err(error) = buried.await {
+        // Its stream may be gone.
+        streams.mend().await;
+        return Err(error.into());
+    }
     Ok(())
 }
 
@@ -53,7 +66,7 @@ impl DeadLetters {
     /// If no server can be reached, or the streams cannot be made.
     pub async fn open(server: &Server, prefix: &str, limits: StreamLimits) -> Result<Self, OpenError> {
         let streams = Streams::new(Connection::open(server).await?, Names::new(prefix), limits);
-        streams.make().await?;
+        streams.make_first().await?;
         Ok(Self { streams })
     }
 
@@ -96,7 +109,8 @@ impl DeadLetters {
             let info = message.info()?;
             let (number, pending) = (info.stream_sequence, info.pending);
             let at = DateTime::from_timestamp(info.published.unix_timestamp(), info.published.nanosecond());
-            letters.push(self.letter(number, &message.message, at.unwrap_or_default()));
+            let (headers, payload) = (message.headers.as_ref(), &message.payload);
+            letters.push(self.letter(number, &message.subject, headers, payload, at));
             if pending == 0 {
                 break;
             }
@@ -109,8 +123,16 @@ impl DeadLetters {
     /// # Errors
     /// If the server does not answer.
     pub async fn find(&self, number: u64) -> Result<Option<DeadLetter>, Failure> {
-        let found = self.list(number, 1).await?;
-        Ok(found.into_iter().next().filter(|letter| letter.number == number))
+        let stream = self.streams.connection.jetstream.get_stream_no_info(self.streams.names.dead()).await?;
+        match stream.get_raw_message(number).await {
+            Ok(found) => {
+                let at = DateTime::from_timestamp(found.time.unix_timestamp(), found.time.nanosecond());
+                let headers = Some(&found.headers);
+                Ok(Some(self.letter(number, &found.subject, headers, &found.payload, at)))
+            }
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Publishes it again, as it was. False: it is gone.
@@ -137,15 +159,21 @@ impl DeadLetters {
         }
     }
 
-    fn letter(&self, number: u64, message: &Message, at: DateTime<Utc>) -> DeadLetter {
-        let reason = message.headers.as_ref().and_then(|headers| headers.get(REASON));
-        let came_over = self.streams.names.came_over(&message.subject);
+    fn letter(
+        &self,
+        number: u64,
+        subject: &str,
+        headers: Option<&HeaderMap>,
+        payload: &Bytes,
+        at: Option<DateTime<Utc>>,
+    ) -> DeadLetter {
+        let reason = headers.and_then(|headers| headers.get(REASON));
         DeadLetter {
             number,
-            subject: came_over.unwrap_or_else(|| message.subject.to_string()),
-            at,
+            subject: self.streams.names.came_over(subject).unwrap_or_else(|| subject.to_owned()),
+            at: at.unwrap_or_default(),
             reason: reason.map_or_else(String::new, |reason| reason.as_str().to_owned()),
-            payload: message.payload.clone(),
+            payload: payload.clone(),
         }
     }
 }

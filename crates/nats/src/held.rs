@@ -61,25 +61,32 @@ impl<A: Clone> Held<A> {
         over
     }
 
-    /// Others may have the parcels of these jobs.
-    pub(crate) fn let_go(&mut self, jobs: &[Job]) -> Vec<(MessageClass, A)> {
-        let places = jobs.iter().filter_map(|job| self.places.get(&(job.lot, job.attempt)));
-        let mut ids: Vec<u64> = places.flatten().copied().collect();
-        ids.sort_unstable();
-        ids.dedup();
-        ids.into_iter().filter_map(|id| self.remove(id)).collect()
+    /// Whether a parcel is here with messages of this lot and attempt.
+    pub(crate) fn holds(&self, lot: LotId, attempt: u16) -> bool {
+        self.places.contains_key(&(lot, attempt))
     }
 
-    /// Others may have what nobody works on.
-    pub(crate) fn let_go_unless(
+    /// Others may have the parcels of these jobs (none: all of them) of which nothing is being worked on.
+    pub(crate) fn let_go(
         &mut self,
-        is_worked_on: impl Fn(LotId, u16) -> bool,
+        jobs: Option<&[Job]>,
+        is_worked_on: impl Fn(LotId, u16, &SeqSet) -> bool,
     ) -> Vec<(MessageClass, A)> {
-        let is_idle =
-            |parcel: &Parcel<A>| !parcel.left.iter().any(|left| is_worked_on(left.lot, left.attempt));
-        let idle = self.parcels.iter().filter(|(_, parcel)| is_idle(parcel)).map(|(id, _)| *id);
-        let idle: Vec<u64> = idle.collect();
-        idle.into_iter().filter_map(|id| self.remove(id)).collect()
+        let mut ids: Vec<u64> = match jobs {
+            Some(jobs) => {
+                let places = jobs.iter().filter_map(|job| self.places.get(&(job.lot, job.attempt)));
+                places.flatten().copied().collect()
+            }
+            None => self.parcels.keys().copied().collect(),
+        };
+        ids.sort_unstable();
+        ids.dedup();
+        ids.retain(|id| {
+            let parcel = self.parcels.get(id);
+            let mut left = parcel.into_iter().flat_map(|parcel| &parcel.left);
+            !left.any(|left| is_worked_on(left.lot, left.attempt, &left.messages))
+        });
+        ids.into_iter().filter_map(|id| self.remove(id)).collect()
     }
 
     fn remove(&mut self, id: u64) -> Option<(MessageClass, A)> {
@@ -147,10 +154,10 @@ mod tests {
         let mut held = Held::default();
         held.add("first", MessageClass::Otp, &[job(0, 0..10), job(1, 0..2)]);
         held.add("other", MessageClass::Otp, &[job(2, 0..1)]);
-        assert_eq!(names(held.let_go(&[job(1, 0..1), job(0, 3..4)])), ["first"]);
+        assert_eq!(names(held.let_go(Some(&[job(1, 0..1), job(0, 3..4)]), |_, _, _| false)), ["first"]);
         assert_eq!(held.all(), ["other"]);
-        assert!(held.let_go_unless(|lot, _| lot.number == 2).is_empty());
-        assert_eq!(names(held.let_go_unless(|lot, _| lot.number == 1)), ["other"]);
+        assert!(held.let_go(None, |lot, _, _| lot.number == 2).is_empty());
+        assert_eq!(names(held.let_go(None, |lot, _, _| lot.number == 1)), ["other"]);
         assert!(held.done(job(0, 0..10).lot, 1, &(0..10).collect()).is_empty());
     }
 }

@@ -3,8 +3,8 @@
 use async_nats::jetstream::AckKind;
 use async_nats::jetstream::consumer::PullConsumer;
 use futures::StreamExt;
+use kite_commands::describe;
 use kite_commands::worker::Failure;
-use kite_commands::{Clock, describe};
 use kite_domain::sending::MessageClass;
 use kite_domain::slug::RelayId;
 use std::sync::Arc;
@@ -32,7 +32,6 @@ pub(crate) struct Intake {
     pub(crate) class: MessageClass,
     pub(crate) local: Arc<Local>,
     pub(crate) streams: Streams,
-    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) words: mpsc::UnboundedSender<Word>,
     /// Becomes true when nothing more is to be pulled.
     pub(crate) is_stopping: watch::Receiver<bool>,
@@ -45,49 +44,45 @@ impl Intake {
         let mut consumer: Option<PullConsumer> = None;
         loop {
             let class = place(self.class);
-            let count = {
+            {
                 let some = wanted.wait_for(|wanted| wanted[class] > 0);
                 let stop = self.is_stopping.wait_for(|is_stopping| *is_stopping);
                 tokio::select! {
                     biased;
                     _ = stop => return,
-                    Ok(wanted) = some => wanted[class],
+                    _ = some => {}
                 }
-            };
+            }
+            // What is asked for while nobody is there would be answered to nobody.
+            if !self.streams.connection.is_there() {
+                pause(FAILED_PAUSE).await;
+                continue;
+            }
             let found = match consumer.take() {
-                Some(found) => found,
-                None => match self.streams.consumer(&self.relay, self.class).await {
-                    Ok(made) => made,
-                    Err(error) => {
-                        self.failed(&describe(&*error)).await;
-                        continue;
-                    }
-                },
+                Some(found) => Ok(found),
+                None => self.streams.consumer(&self.relay, self.class).await,
             };
-            match self.pull(&found, count).await {
-                Ok(()) => consumer = Some(found),
-                Err(error) => self.failed(&describe(&*error)).await,
+            let pulled = match found {
+                Ok(found) => self.pull(&found).await.map(|()| found),
+                Err(error) => Err(error),
+            };
+            match pulled {
+                Ok(found) => consumer = Some(found),
+                Err(error) => {
+                    let error = describe(&*error);
+                    tracing::debug!(relay = %self.relay, class = self.class.word(), error, "nothing can be pulled");
+                    self.streams.mend().await;
+                    pause(FAILED_PAUSE).await;
+                }
             }
         }
     }
 
-    /// Whatever it was, the stream may be gone.
-    #[expect(clippy::disallowed_methods, reason = "waits for the network; nothing is decided here")]
-    async fn failed(&self, error: &str) {
-        tracing::debug!(relay = %self.relay, class = self.class.word(), error, "nothing can be pulled");
-        if self.streams.connection.is_there()
-            && let Err(error) = self.streams.make().await
-        {
-            tracing::warn!(error = describe(&error), "the work queue is not as it has to be, trying again");
-        }
-        tokio::time::sleep(FAILED_PAUSE).await;
-    }
-
-    async fn pull(&self, consumer: &PullConsumer, count: u32) -> Result<(), Failure> {
+    async fn pull(&self, consumer: &PullConsumer) -> Result<(), Failure> {
         let mut made = self.streams.connection.made.clone();
         made.mark_unchanged();
-        let until = Instant::now() + PULL_FOR + ANSWER_LATE;
-        let count = usize::try_from(count).unwrap_or(1);
+        let mut until = Instant::now() + PULL_FOR + ANSWER_LATE;
+        let count = usize::try_from(self.local.ask(self.class)).unwrap_or(1);
         let mut batch = consumer.batch().max_messages(count).expires(PULL_FOR).messages().await?;
         loop {
             tokio::select! {
@@ -97,41 +92,44 @@ impl Intake {
                     // There was nothing more, or nothing was heard of it.
                     Ok(None) | Err(_) => return Ok(()),
                 },
-                // It was asked over a connection that is gone.
-                Ok(()) = made.changed() => return Ok(()),
+                // It was asked over a connection that is gone, but for what the new one has brought already.
+                Ok(()) = made.changed() => until = until.min(Instant::now() + ANSWER_LATE),
             }
         }
     }
 
     async fn arrived(&self, message: async_nats::jetstream::Message) {
+        let sequence = message.info().map_or(0, |info| info.stream_sequence);
         let (message, acker) = message.split();
         let acker = Arc::new(acker);
         let word = match Parcel::decode(&message.payload, &self.relay, self.class) {
             Ok(jobs) => {
                 parcels(&self.relay, self.class, Parcels::Pulled);
-                self.local.arrived(self.class, jobs, acker.clone(), self.clock.now()).await
+                let word = self.local.arrived(self.class, jobs, acker).await;
+                // Whoever stops takes no more.
+                if *self.is_stopping.borrow() { self.local.give_up() } else { word }
             }
             Err(reason) => {
                 parcels(&self.relay, self.class, Parcels::NotUnderstood);
                 tracing::error!(relay = %self.relay, class = self.class.word(), %reason, "a job that is not understood is put aside: kite queue list");
-                let kind = match dead::bury(&self.streams, &message, &reason.to_string()).await {
+                let kind = match dead::bury(&self.streams, &message, sequence, &reason.to_string()).await {
                     Ok(()) => AckKind::Term,
                     Err(error) => {
                         tracing::warn!(error = describe(&*error), "it cannot be put aside now");
                         AckKind::Nak(Some(UNKEPT_PAUSE))
                     }
                 };
-                Some(Word { ackers: vec![acker.clone()], kind })
+                Some(Word { ackers: vec![acker], kind })
             }
-        };
-        let word = match word {
-            // Whoever stops takes no more.
-            None if *self.is_stopping.borrow() => self.local.give_up(),
-            word => word,
         };
         if let Some(word) = word {
             // The other end lives as long as this.
             let _ = self.words.send(word);
         }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "waits for the network; nothing is decided here")]
+async fn pause(duration: Duration) {
+    tokio::time::sleep(duration).await;
 }

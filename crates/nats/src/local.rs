@@ -6,20 +6,22 @@ use chrono::{DateTime, TimeDelta, Utc};
 use kite_domain::sending::MessageClass;
 use kite_domain::slug::RelayId;
 use kite_relay::InProcessQueue;
-use kite_relay::queue::{Job, Put, QueueError, Taken, Want, WantedLanes, WorkQueue};
+use kite_relay::queue::{Job, Put, QueueError, Taken, Waits, Want, WantedLanes, WorkQueue};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::held::Held;
 use crate::metrics::{Parcels, parcels};
 
 /// What is left of a lease and due later than this is left to the log: it has the time, and the publisher brings it then.
 const KEPT_HERE: TimeDelta = TimeDelta::seconds(60);
-/// What nobody here takes within this time others may have.
-const UNTAKEN_MAX: TimeDelta = TimeDelta::milliseconds(1_000);
+/// What nobody here takes within this time others may have: passwords, and each of the other classes.
+const UNTAKEN_MAX: [Duration; 3] =
+    [Duration::from_millis(250), Duration::from_secs(1), Duration::from_secs(1)];
 /// A full lane has room again after a while.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
 /// Parcels that are asked for at once: passwords, and each of the other classes.
@@ -45,8 +47,8 @@ pub(crate) struct Local {
 struct State {
     leases: HashMap<u64, Vec<Job>>,
     held: Held<Arc<Acker>>,
-    /// When somebody asked for work, or some came.
-    moved_at: DateTime<Utc>,
+    /// Since when something of each class is here that nobody has asked for.
+    untaken: [Option<Instant>; 3],
 }
 
 impl Local {
@@ -59,21 +61,27 @@ impl Local {
         self.wanted.subscribe()
     }
 
+    /// So many parcels of a class are asked for now. Whoever still waits then asks again.
+    pub(crate) fn ask(&self, class: MessageClass) -> u32 {
+        let mut count = 0;
+        self.wanted.send_modify(|wanted| count = std::mem::take(&mut wanted[place(class)]));
+        count.max(1)
+    }
+
     /// A worker asks. If there is nothing, it is pulled.
     pub(crate) async fn take(&self, want: Want) -> Result<Taken, QueueError> {
-        self.state.lock().moved_at = want.now;
         let taken = self.lanes.take(&self.relay, want).await?;
-        let is_empty = self.lanes.waiting(&self.relay) == [0; 3];
+        let waiting = self.lanes.waiting(&self.relay);
+        let classes = if want.lanes == WantedLanes::All { 3 } else { 1 };
         self.wanted.send_if_modified(|wanted| {
             let before = *wanted;
             match &taken {
                 // One more is on its way while this one is worked on. Not of passwords: another process may be idle.
-                Taken::Lease(_) if want.lanes == WantedLanes::All && is_empty => {
+                Taken::Lease(_) if classes == 3 && waiting == [0; 3] => {
                     wanted[1..].iter_mut().for_each(|class| *class = (*class).max(1));
                 }
                 Taken::Lease(_) => {}
                 Taken::Nothing(_) => {
-                    let classes = if want.lanes == WantedLanes::All { 3 } else { 1 };
                     for (class, max) in wanted.iter_mut().zip(WANTED_MAX).take(classes) {
                         *class = (*class + 1).min(max);
                     }
@@ -81,10 +89,20 @@ impl Local {
             }
             before != *wanted
         });
+        let mut state = self.state.lock();
+        for (untaken, waiting) in state.untaken.iter_mut().zip(waiting).take(classes) {
+            *untaken = (waiting > 0).then(Instant::now);
+        }
         if let Taken::Lease(lease) = &taken {
-            self.state.lock().leases.insert(lease.id, lease.jobs.clone());
+            state.leases.insert(lease.id, lease.jobs.clone());
         }
         Ok(taken)
+    }
+
+    /// Somebody here has found work for a relay that this process works for.
+    pub(crate) async fn put(&self, job: Job) -> Result<Put, QueueError> {
+        self.state.lock().untaken[place(job.class)].get_or_insert_with(Instant::now);
+        self.lanes.put(job).await
     }
 
     /// A parcel came. Returns what is to be said about it at once.
@@ -93,31 +111,23 @@ impl Local {
         class: MessageClass,
         jobs: Vec<Job>,
         acker: Arc<Acker>,
-        now: DateTime<Utc>,
     ) -> Option<Word> {
-        {
-            let mut state = self.state.lock();
-            state.moved_at = now;
-            // Before anybody can be done with it.
-            state.held.add(acker, class, &jobs);
-        }
-        self.wanted.send_if_modified(|wanted| {
-            let class = &mut wanted[place(class)];
-            *class = class.saturating_sub(1);
-            false
-        });
+        // Before anybody can be done with it.
+        self.state.lock().held.add(acker, class, &jobs);
         let mut is_full = false;
         for job in &jobs {
             // The lanes are in memory: they always answer.
-            is_full |= matches!(self.lanes.put(job.clone()).await, Ok(Put::Full));
+            is_full |= matches!(self.put(job.clone()).await, Ok(Put::Full));
         }
-        is_full.then(|| self.let_go(&jobs, AckKind::Nak(Some(FULL_PAUSE))))
+        is_full.then(|| self.let_go(Some(&jobs), AckKind::Nak(Some(FULL_PAUSE))))
     }
 
     /// A lease is over but for `rest`. Returns what is to be said.
     pub(crate) async fn settle(&self, lease: u64, rest: Vec<Job>, now: DateTime<Utc>) -> Option<Word> {
         let until_ms = (now + KEPT_HERE).timestamp_millis();
-        let rest: Vec<Job> = rest.into_iter().filter(|job| job.not_before_ms <= until_ms).collect();
+        // Of what waits for the relay nothing in the log says when it is due.
+        let is_kept = |job: &Job| job.waits == Waits::ForTheRelay || job.not_before_ms <= until_ms;
+        let rest: Vec<Job> = rest.into_iter().filter(is_kept).collect();
         let jobs = self.state.lock().leases.remove(&lease).unwrap_or_default();
         // Before they can be taken again.
         let ackers = self.done(&jobs, &rest);
@@ -157,8 +167,14 @@ impl Local {
 
     /// What is due and nobody here takes others may have: the process has no share of the relay any more.
     pub(crate) async fn give_back(&self, now: DateTime<Utc>) -> Option<Word> {
-        if self.state.lock().moved_at + UNTAKEN_MAX > now {
-            return None;
+        {
+            let mut state = self.state.lock();
+            let mut over = state.untaken.iter().zip(UNTAKEN_MAX);
+            let is_over = over.any(|(since, max)| since.is_some_and(|since| since.elapsed() > max));
+            if !is_over {
+                return None;
+            }
+            state.untaken = [None; 3];
         }
         let mut jobs = Vec::new();
         let want = Want { messages_max: u32::MAX, lanes: WantedLanes::All, now };
@@ -166,27 +182,38 @@ impl Local {
             let _ = self.lanes.settle(&self.relay, lease.id, Vec::new()).await;
             jobs.extend(lease.jobs);
         }
+        // Whoever wants some asks again.
+        self.wanted.send_replace([0; 3]);
         if jobs.is_empty() {
             return None;
         }
-        // Whoever wants some asks again.
-        self.wanted.send_replace([0; 3]);
-        Some(self.let_go(&jobs, AckKind::Nak(None)))
+        let word = self.let_go(Some(&jobs), AckKind::Nak(None));
+        // A parcel of which something is worked on stays, and so does the rest of it.
+        for job in jobs {
+            let stays = self.state.lock().held.holds(job.lot, job.attempt);
+            if stays {
+                let _ = self.put(job).await;
+            }
+        }
+        Some(word)
     }
 
     /// Nobody takes anything any more: others may have all that nobody works on.
     pub(crate) fn give_up(&self) -> Option<Word> {
-        let mut state = self.state.lock();
-        let State { leases, held, .. } = &mut *state;
-        let gone = held.let_go_unless(|lot, attempt| {
-            leases.values().flatten().any(|job| job.lot == lot && job.attempt == attempt)
-        });
-        drop(state);
-        (!gone.is_empty()).then(|| self.given_back(gone, AckKind::Nak(None)))
+        let word = self.let_go(None, AckKind::Nak(None));
+        (!word.ackers.is_empty()).then_some(word)
     }
 
-    fn let_go(&self, jobs: &[Job], kind: AckKind) -> Word {
-        let gone = self.state.lock().held.let_go(jobs);
+    /// Others may have the parcels of these jobs, or all, of which nothing is leased.
+    fn let_go(&self, jobs: Option<&[Job]>, kind: AckKind) -> Word {
+        let mut state = self.state.lock();
+        let State { leases, held, .. } = &mut *state;
+        let gone = held.let_go(jobs, |lot, attempt, messages| {
+            let is_it = |job: &&Job| job.lot == lot && job.attempt == attempt;
+            let mut leased = leases.values().flatten().filter(is_it);
+            leased.any(|job| job.messages.iter().any(|seq| messages.contains(seq)))
+        });
+        drop(state);
         self.given_back(gone, kind)
     }
 

@@ -36,11 +36,6 @@ impl Names {
         format!("{}.dispatch.{relay}.{}", self.prefix, class.word())
     }
 
-    /// The subjects of all classes.
-    pub(crate) fn jobs_of_relay(&self, relay: &RelayId) -> String {
-        format!("{}.dispatch.{relay}.*", self.prefix)
-    }
-
     pub(crate) fn all_dead(&self) -> String {
         format!("{}.dead.>", self.prefix)
     }

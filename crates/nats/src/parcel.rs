@@ -57,6 +57,8 @@ pub(crate) enum NoParcel {
     Relay(RelayId),
     #[error("is of another class than its subject")]
     Class,
+    #[error("holds no messages")]
+    Empty,
 }
 
 impl Parcel {
@@ -98,6 +100,9 @@ impl Parcel {
         }
         if parcel.class != class {
             return Err(NoParcel::Class);
+        }
+        if parcel.jobs.is_empty() || parcel.jobs.iter().any(|item| item.messages.is_empty()) {
+            return Err(NoParcel::Empty);
         }
         Ok(parcel.into_jobs())
     }
@@ -164,11 +169,13 @@ mod tests {
         let jobs = [job(0, Some(Uuid::from_u128(9))), job(1, None)];
         let bytes = parcel(&jobs).encode();
         let relay = RelayId::from_trusted("alpha");
+        let empty = parcel(&[]).encode();
         assert_eq!(Parcel::decode(&bytes, &relay, MessageClass::Notice).unwrap(), jobs);
         for (bytes, relay, class, told) in [
             (&bytes[..], "beta", MessageClass::Notice, "is for the relay alpha"),
             (&bytes[..], "alpha", MessageClass::Otp, "is of another class"),
             (b"{\"version\":2,\"new\":true}", "alpha", MessageClass::Otp, "is of version 2"),
+            (&empty[..], "alpha", MessageClass::Notice, "holds no messages"),
             (b"nonsense", "alpha", MessageClass::Otp, "is not JSON"),
             (b"{\"version\":1}", "alpha", MessageClass::Otp, "is not JSON of a parcel"),
         ] {

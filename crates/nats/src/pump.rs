@@ -5,9 +5,7 @@ use async_nats::jetstream::message::PublishMessage;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
-use futures::TryStreamExt;
 use futures::stream::FuturesUnordered;
-use kite_commands::worker::Failure;
 use kite_commands::{Clock, describe};
 use kite_domain::sending::MessageClass;
 use kite_domain::slug::RelayId;
@@ -17,8 +15,8 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-use crate::local::place;
 use crate::metrics::{Parcels, parcels};
 use crate::parcel::Parcel;
 use crate::streams::Streams;
@@ -30,6 +28,9 @@ const ON_THEIR_WAY_MAX: usize = 64;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The pause after a failure.
 const FAILED_PAUSE: Duration = Duration::from_millis(300);
+
+/// How long the last ones may take at a stop.
+const LAST_WITHIN: Duration = Duration::from_secs(1);
 
 /// How much each relay takes now.
 pub(crate) type Flows = Arc<dyn Fn(&RelayId) -> Flow + Send + Sync>;
@@ -47,23 +48,35 @@ pub(crate) struct Pump {
     pub(crate) is_stopping: watch::Receiver<bool>,
 }
 
+/// What is to be counted, and in which lane.
+#[derive(Debug, Clone, Copy)]
+struct Published {
+    class: MessageClass,
+    messages: u32,
+    is_stored: bool,
+}
+
 impl Pump {
-    /// Until it is stopped. What is in the lanes by then is in the log.
+    /// Until it is stopped. Then passwords are still published that wait; whoever publishes next finds the rest in the log.
     pub(crate) async fn run(self) {
         let mut arrivals = self.lanes.arrivals(&self.relay);
         let mut is_stopping = self.is_stopping.clone();
         let mut window = Window::default();
         let mut on_their_way = FuturesUnordered::new();
-        while !*is_stopping.borrow() {
+        let mut next_look = Instant::now();
+        let mut look = None;
+        loop {
+            let stops = *is_stopping.borrow();
             arrivals.mark_unchanged();
             let flow = (self.flows)(&self.relay);
             let room = window.room(flow);
             let mut due = None;
-            if let Some(lanes) = wanted(room).filter(|_| on_their_way.len() < ON_THEIR_WAY_MAX) {
+            let is_room = |_: &WantedLanes| on_their_way.len() < ON_THEIR_WAY_MAX;
+            if let Some(lanes) = wanted(room, stops).filter(is_room) {
                 let want = Want { messages_max: flow.parcel_max(), lanes, now: self.clock.now() };
                 match self.lanes.take(&self.relay, want).await {
                     Ok(Taken::Lease(lease)) => {
-                        window.publish(lease.class, lease.len());
+                        window.begin(lease.class, messages_of(&lease));
                         on_their_way.push(self.publish(lease));
                         continue;
                     }
@@ -71,17 +84,28 @@ impl Pump {
                     Err(_) => {}
                 }
             }
-            let looks = self.has_no_room(room);
+            if stops {
+                break;
+            }
+            let is_to_look = look.is_none() && self.has_no_room(room);
             tokio::select! {
-                Some(()) = on_their_way.next() => {}
+                Some(Published { class, messages, is_stored }) = on_their_way.next() => {
+                    window.end(class, messages, is_stored);
+                }
                 Ok(()) = arrivals.changed() => {}
                 () = self.until(due) => {}
-                () = pause(LOOK_EVERY), if looks => self.look(&mut window, flow).await,
+                () = tokio::time::sleep_until(next_look), if is_to_look => look = Some(Box::pin(self.look())),
+                seen = async { look.as_mut().expect("it is looked").await }, if look.is_some() => {
+                    if let Some(parcels) = seen {
+                        window.seen(parcels, flow);
+                    }
+                    (look, next_look) = (None, Instant::now() + LOOK_EVERY);
+                }
                 _ = is_stopping.changed() => {}
             }
         }
         // What is on its way is acknowledged soon, or comes again from the log.
-        let _ = tokio::time::timeout(FAILED_PAUSE, on_their_way.collect::<()>()).await;
+        let _ = tokio::time::timeout(LAST_WITHIN, on_their_way.for_each(async |_| ())).await;
     }
 
     /// Whether something waits for which there is no room.
@@ -97,44 +121,52 @@ impl Pump {
         }
     }
 
-    async fn look(&self, window: &mut Window, flow: Flow) {
-        match self.parcels_in_stream().await {
-            Ok(parcels) => window.seen(parcels, flow),
+    /// What nobody has pulled yet, if the server tells.
+    async fn look(&self) -> Option<[usize; 2]> {
+        match self.streams.not_pulled(&self.relay).await {
+            Ok(parcels) => Some(parcels),
             Err(error) => {
                 tracing::debug!(relay = %self.relay, error = describe(&*error), "the stream cannot be looked at");
-                self.make_streams().await;
+                self.streams.mend().await;
+                // Perhaps nobody has worked for this relay yet.
+                if let Err(error) = self.streams.make_consumers(&self.relay).await {
+                    tracing::debug!(relay = %self.relay, error = describe(&*error), "it has no consumers");
+                    pause(FAILED_PAUSE).await;
+                }
+                None
             }
         }
-    }
-
-    /// Those of passwords, and all others.
-    async fn parcels_in_stream(&self) -> Result<[usize; 2], Failure> {
-        let names = &self.streams.names;
-        let stream = self.streams.connection.jetstream.get_stream_no_info(names.jobs()).await?;
-        let mut subjects = stream.info_with_subjects(names.jobs_of_relay(&self.relay)).await?;
-        let passwords = names.jobs_of(&self.relay, MessageClass::ALL[place(MessageClass::Otp)]);
-        let mut parcels = [0; 2];
-        while let Some((subject, count)) = subjects.try_next().await? {
-            parcels[usize::from(subject != passwords)] += count;
-        }
-        Ok(parcels)
     }
 
     /// Until the server has it. A repeat whose first acknowledgement was lost is dropped by the server.
-    async fn publish(&self, lease: Lease) {
+    async fn publish(&self, lease: Lease) -> Published {
         let parcel = Parcel::new(&self.relay, lease.class, lease.kind, &lease.jobs);
         let id = parcel.identity().unwrap_or_else(|| format!("{}-{}-{}", self.life, self.relay, lease.id));
         let payload = parcel.encode();
-        while let Err(error) = self.publish_once(lease.class, &id, payload.clone()).await {
+        let is_stored = loop {
+            let Err(error) = self.publish_once(lease.class, &id, payload.clone()).await else {
+                self.streams.is_taken(true);
+                break true;
+            };
+            if error.kind() == PublishErrorKind::MaxPayloadExceeded {
+                tracing::error!(relay = %self.relay, bytes = payload.len(), "the server takes no job of this size (max_payload)");
+                break false;
+            }
             tracing::debug!(relay = %self.relay, error = describe(&error), "a job is not published yet");
+            if error.kind() == PublishErrorKind::StreamNotFound {
+                self.streams.is_taken(false);
+            }
             if matches!(error.kind(), PublishErrorKind::StreamNotFound | PublishErrorKind::Other) {
-                self.make_streams().await;
+                self.streams.mend().await;
             }
             pause(FAILED_PAUSE).await;
+        };
+        if is_stored {
+            parcels(&self.relay, lease.class, Parcels::Published);
         }
-        parcels(&self.relay, lease.class, Parcels::Published);
         // The lanes are in memory: they always answer.
         let _ = self.lanes.settle(&self.relay, lease.id, Vec::new()).await;
+        Published { class: lease.class, messages: messages_of(&lease), is_stored }
     }
 
     async fn publish_once(
@@ -148,18 +180,14 @@ impl Pump {
         self.streams.connection.jetstream.send_publish(subject, message).await?.await?;
         Ok(())
     }
-
-    async fn make_streams(&self) {
-        if self.streams.connection.is_there()
-            && let Err(error) = self.streams.make().await
-        {
-            tracing::warn!(error = describe(&error), "the work queue is not as it has to be, trying again");
-        }
-    }
 }
 
-fn wanted(room: Room) -> Option<WantedLanes> {
-    match (room.passwords, room.others) {
+fn messages_of(lease: &Lease) -> u32 {
+    u32::try_from(lease.len()).unwrap_or(u32::MAX)
+}
+
+fn wanted(room: Room, stops: bool) -> Option<WantedLanes> {
+    match (room.passwords, room.others && !stops) {
         (true, true) => Some(WantedLanes::All),
         (true, false) => Some(WantedLanes::OtpOnly),
         // Passwords go first.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 use crate::connect::{Connection, OpenError, Server};
 use crate::intake::Intake;
@@ -27,6 +27,8 @@ use crate::window::Flow;
 
 /// How often the server is told what is worked on.
 const IN_PROGRESS_EVERY: Duration = Duration::from_secs(2);
+/// How long a word to the server may take, and the last ones at a stop.
+const LAST_WITHIN: Duration = Duration::from_secs(1);
 /// How often it is looked for what nobody takes.
 const UNTAKEN_EVERY: Duration = Duration::from_millis(250);
 
@@ -90,7 +92,7 @@ impl JetStreamQueue {
     ) -> Result<(Arc<Self>, Driver), OpenError> {
         let connection = Connection::open(&parts.server).await?;
         let streams = Streams::new(connection, Names::new(&parts.prefix), parts.streams);
-        streams.make().await?;
+        streams.make_first().await?;
         let (orders, ordered) = mpsc::unbounded_channel();
         let (words, said) = mpsc::unbounded_channel();
         let queue = Arc::new(Self {
@@ -169,8 +171,12 @@ impl JetStreamQueue {
 impl WorkQueue for JetStreamQueue {
     async fn put(&self, job: Job) -> Result<Put, QueueError> {
         let Some(published) = &self.published else {
-            // Nobody here publishes: whoever put it may work on it.
-            return self.pulled.put(job).await;
+            // Nobody here publishes: whoever put it may work on it, or it is left to the log.
+            let local = self.locals.read().get(&job.relay).cloned();
+            return match local {
+                Some(local) => local.put(job).await,
+                None => Ok(Put::Queued),
+            };
         };
         if self.pumped.lock().insert(job.relay.clone()) {
             self.order(Order::Pump(job.relay.clone()));
@@ -245,7 +251,7 @@ impl Driver {
             };
             tokio::select! {
                 Some(order) = self.orders.recv() => self.follow(order, &mut tasks).await,
-                Some(word) = self.words.recv() => say(word).await,
+                Some(word) = self.words.recv() => self.say(word).await,
                 message = told => match message {
                     Some(message) => self.hear(&message),
                     None => hastened = None,
@@ -269,7 +275,7 @@ impl Driver {
         loop {
             self.queue.give_up();
             tokio::select! {
-                Some(word) = self.words.recv() => say(word).await,
+                Some(word) = self.words.recv() => self.say(word).await,
                 _ = reports.tick() => self.queue.report(),
                 ended = tasks.join_next(), if !tasks.is_empty() => drop(ended),
                 () = std::future::ready(()), if tasks.is_empty() && self.is_done() => break,
@@ -277,9 +283,26 @@ impl Driver {
             }
         }
         while let Ok(word) = self.words.try_recv() {
-            say(word).await;
+            self.say(word).await;
         }
-        self.queue.streams.connection.flush().await;
+        let flushed = timeout(LAST_WITHIN, self.queue.streams.connection.flush()).await;
+        if flushed.is_err() {
+            tracing::debug!("the last words did not get through");
+        }
+    }
+
+    /// What the server does not hear it gives out again, so nobody waits until it is back.
+    async fn say(&self, word: Word) {
+        for acker in word.ackers {
+            if !self.queue.is_there() {
+                tracing::debug!("the queue is away, and not told");
+                return;
+            }
+            if !matches!(timeout(LAST_WITHIN, acker.ack_with(word.kind)).await, Ok(Ok(()))) {
+                tracing::debug!("the queue was not told");
+                return;
+            }
+        }
     }
 
     /// Whether nothing is held that somebody may still be working on.
@@ -310,7 +333,6 @@ impl Driver {
                         class: *class,
                         local: local.clone(),
                         streams: queue.streams.clone(),
-                        clock: queue.clock.clone(),
                         words: queue.words.clone(),
                         is_stopping: queue.stop.subscribe(),
                     };
@@ -319,9 +341,9 @@ impl Driver {
             }
             Order::Hasten(relay, what) => {
                 let subject = queue.streams.names.hasten(&relay);
-                let told = queue.streams.connection.client.publish(subject, word_of(what).into()).await;
-                if let Err(error) = told {
-                    tracing::debug!(%relay, %error, "what waits elsewhere comes at its time");
+                let told = queue.streams.connection.client.publish(subject, word_of(what).into());
+                if !matches!(timeout(LAST_WITHIN, told).await, Ok(Ok(()))) {
+                    tracing::debug!(%relay, "what waits elsewhere comes at its time");
                 }
             }
         }
@@ -343,15 +365,6 @@ impl Driver {
         let (Some(relay), Some(what)) = (relay, of_word(&message.payload)) else { return };
         if let Some(published) = &self.queue.published {
             published.hasten(&relay, what);
-        }
-    }
-}
-
-async fn say(word: Word) {
-    for acker in word.ackers {
-        // What the server does not hear it gives out again.
-        if let Err(error) = acker.ack_with(word.kind).await {
-            tracing::debug!(%error, "the queue was not told");
         }
     }
 }

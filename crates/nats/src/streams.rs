@@ -2,25 +2,42 @@
 
 use async_nats::jetstream::consumer::pull::Config as PullConfig;
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer};
+use async_nats::jetstream::context::CreateStreamErrorKind;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use kite_commands::describe;
 use kite_commands::worker::Failure;
 use kite_domain::sending::MessageClass;
 use kite_domain::slug::RelayId;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::connect::{Connection, OpenError};
 use crate::names::{Names, consumer};
+use crate::window::lane;
 
 /// What was given out and of which nobody says that it is worked on is given to others after this long.
 pub(crate) const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(7);
 /// For so long a repeat is recognised.
 const REPEATS_KNOWN: Duration = Duration::from_secs(120);
-/// Parcels that may be out at once, of one relay and class.
-const OUT_MAX: i64 = 10_000;
+/// Parcels that may be out at once, of one relay and class: those that wait for a relay to come back, most of all.
+const OUT_MAX: i64 = 2_000;
+/// A parcel that nobody has acknowledged by then is of a relay that is gone. What is still to be done is in the log.
+const JOBS_KEPT: Duration = Duration::from_secs(24 * 3_600);
+/// How often streams are made again at most, whoever finds that they are not as they have to be.
+const MENDED_EVERY: Duration = Duration::from_secs(1);
 /// Requests for parcels that may wait at once, of one relay and class: those of all processes.
 const WAITING_MAX: i64 = 1_024;
 /// A consumer of a relay that nobody works for any more goes after this long.
 const CONSUMER_UNUSED_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
+
+/// How long the streams may take to be made at the start.
+const FIRST_WITHIN: Duration = Duration::from_secs(15);
+/// How long the deletion of a stream may take at the server: one that is made meanwhile may take nothing.
+const DELETED_WITHIN: Duration = Duration::from_millis(500);
+/// A stream that takes nothing for so long is made anew: longer than an election of its leader takes.
+const REFUSED_MAX: Duration = Duration::from_secs(20);
 
 /// How the streams are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,11 +58,65 @@ pub(crate) struct Streams {
     pub(crate) connection: Connection,
     pub(crate) names: Names,
     limits: StreamLimits,
+    /// When they were made last.
+    mended: Arc<Mutex<Option<Instant>>>,
+    /// Since when nothing that is published is taken.
+    refused_since: Arc<parking_lot::Mutex<Option<Instant>>>,
 }
 
 impl Streams {
     pub(crate) fn new(connection: Connection, names: Names, limits: StreamLimits) -> Self {
-        Self { connection, names, limits }
+        Self { connection, names, limits, mended: Arc::default(), refused_since: Arc::default() }
+    }
+
+    /// Makes them at the start. A cluster that has just been started has no leader for a while.
+    pub(crate) async fn make_first(&self) -> Result<(), OpenError> {
+        let until = Instant::now() + FIRST_WITHIN;
+        loop {
+            match self.make().await {
+                Err(OpenError::Stream { source, .. })
+                    if source.kind() == CreateStreamErrorKind::TimedOut && Instant::now() < until => {}
+                made => return made,
+            }
+        }
+    }
+
+    /// Whether what was published was taken.
+    pub(crate) fn is_taken(&self, is_taken: bool) {
+        let mut since = self.refused_since.lock();
+        match is_taken {
+            true => *since = None,
+            false => drop(since.get_or_insert_with(Instant::now)),
+        }
+    }
+
+    /// Something went wrong: perhaps they are gone.
+    pub(crate) async fn mend(&self) {
+        let mut mended = self.mended.lock().await;
+        if !self.connection.is_there() || mended.is_some_and(|at| at.elapsed() < MENDED_EVERY) {
+            return;
+        }
+        if let Err(error) = self.make_again().await {
+            tracing::warn!(error = describe(&*error), "the work queue is not as it has to be, trying again");
+        }
+        *mended = Some(Instant::now());
+    }
+
+    async fn make_again(&self) -> Result<(), Failure> {
+        let jetstream = &self.connection.jetstream;
+        if self.refused_since.lock().is_some_and(|since| since.elapsed() > REFUSED_MAX) {
+            // A server may have a stream that takes nothing, if it was deleted and made at the same time. All of it is in the log.
+            tracing::warn!("the stream of the work queue takes nothing for a while: it is made anew");
+            *self.refused_since.lock() = None;
+            jetstream.delete_stream(self.names.jobs()).await?;
+        }
+        for name in [self.names.jobs(), self.names.dead()] {
+            if jetstream.get_stream(&name).await.is_err() {
+                // Whoever deletes it is to be done first.
+                pause(DELETED_WITHIN).await;
+            }
+        }
+        Ok(self.make().await?)
     }
 
     /// Makes them, or changes their limits.
@@ -60,6 +131,7 @@ impl Streams {
             // What does not fit stays with the publisher.
             discard: DiscardPolicy::New,
             max_bytes: self.limits.jobs_bytes_max,
+            max_age: JOBS_KEPT,
             duplicate_window: REPEATS_KNOWN,
             ..self.kept()
         };
@@ -90,6 +162,24 @@ impl Streams {
         }
     }
 
+    /// Parcels of a relay that nobody has pulled yet: of passwords, and of everything else.
+    pub(crate) async fn not_pulled(&self, relay: &RelayId) -> Result<[usize; 2], Failure> {
+        let mut parcels = [0; 2];
+        for class in MessageClass::ALL {
+            let pending = self.connection.not_pulled(&self.names.jobs(), &consumer(relay, *class)).await?;
+            parcels[lane(*class)] += usize::try_from(pending).unwrap_or(usize::MAX);
+        }
+        Ok(parcels)
+    }
+
+    /// The consumers of a relay.
+    pub(crate) async fn make_consumers(&self, relay: &RelayId) -> Result<(), Failure> {
+        for class in MessageClass::ALL {
+            self.consumer(relay, *class).await?;
+        }
+        Ok(())
+    }
+
     /// The consumer of a relay and a class.
     pub(crate) async fn consumer(
         &self,
@@ -111,4 +201,9 @@ impl Streams {
         let made = self.connection.jetstream.create_consumer_on_stream(config, self.names.jobs()).await;
         Ok(made?)
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "waits for the server")]
+async fn pause(duration: Duration) {
+    tokio::time::sleep(duration).await;
 }

@@ -9,6 +9,8 @@ const SECONDS: u32 = 2;
 const PARCELS_PER_SECOND: u32 = 4;
 /// A relay without a rate has so many of its largest calls in the stream for each call that it takes at once.
 const CALLS_AHEAD: u32 = 4;
+/// A parcel of single messages is to fit into a message of the server, of a megabyte if nobody has set less.
+const PARCEL_MAX: u32 = 1_000;
 /// The fewest parcels of a class, however slow a relay is.
 const PARCELS_MIN: u32 = 2;
 
@@ -27,7 +29,7 @@ impl Flow {
     /// The most messages of a parcel.
     pub(crate) fn parcel_max(self) -> u32 {
         let of_rate = self.rate.map_or(u32::MAX, |rate| rate / PARCELS_PER_SECOND);
-        self.batch_max.min(of_rate).max(1)
+        self.batch_max.min(of_rate).clamp(1, PARCEL_MAX)
     }
 
     /// The most messages in the stream, of passwords, and of everything else.
@@ -40,15 +42,24 @@ impl Flow {
     }
 }
 
-/// The parcels of one relay that were published and may not be done.
+/// The parcels of one relay that were published and that nobody has pulled yet. What was pulled does not count: a worker may have
+/// to keep it for long, and what is behind it may have to go elsewhere.
 #[derive(Debug, Default)]
 pub(crate) struct Window {
-    /// How many messages each holds, in the order of publishing: of passwords, and of everything else.
-    lanes: [VecDeque<u32>; 2],
+    /// Of passwords, and of everything else: a campaign takes no room from passwords.
+    lanes: [Lane; 2],
 }
 
-/// Passwords have a window of their own: a campaign takes no room from them.
-fn lane(class: MessageClass) -> usize {
+#[derive(Debug, Default)]
+struct Lane {
+    /// How many messages each parcel holds that the server has, in the order of publishing.
+    stored: VecDeque<u32>,
+    /// Messages that are being published.
+    on_their_way: u32,
+}
+
+/// Which lane of a window a class has.
+pub(crate) fn lane(class: MessageClass) -> usize {
     usize::from(class != MessageClass::Otp)
 }
 
@@ -60,27 +71,37 @@ pub(crate) struct Room {
 }
 
 impl Window {
-    pub(crate) fn publish(&mut self, class: MessageClass, messages: usize) {
-        self.lanes[lane(class)].push_back(u32::try_from(messages).unwrap_or(u32::MAX));
+    /// A parcel of so many messages is being published.
+    pub(crate) fn begin(&mut self, class: MessageClass, messages: u32) {
+        self.lanes[lane(class)].on_their_way += messages;
+    }
+
+    /// The server has it; or it never will.
+    pub(crate) fn end(&mut self, class: MessageClass, messages: u32, is_stored: bool) {
+        let lane = &mut self.lanes[lane(class)];
+        lane.on_their_way = lane.on_their_way.saturating_sub(messages);
+        if is_stored {
+            lane.stored.push_back(messages);
+        }
     }
 
     pub(crate) fn room(&self, flow: Flow) -> Room {
-        let is_room = |lane: &VecDeque<u32>| {
-            let there = lane.iter().fold(0u32, |sum, messages| sum.saturating_add(*messages));
-            there < flow.messages_max()
+        let is_room = |lane: &Lane| {
+            let stored = lane.stored.iter().fold(0u32, |sum, messages| sum.saturating_add(*messages));
+            stored.saturating_add(lane.on_their_way) < flow.messages_max()
         };
         Room { passwords: is_room(&self.lanes[0]), others: is_room(&self.lanes[1]) }
     }
 
-    /// So many parcels are in the stream. The oldest are done first, nearly always. What others have published counts as a parcel
-    /// of the largest size.
+    /// So many parcels wait at the server: the newest ones, nearly always. What others have published counts as a parcel of the
+    /// largest size.
     pub(crate) fn seen(&mut self, parcels: [usize; 2], flow: Flow) {
         for (lane, parcels) in self.lanes.iter_mut().zip(parcels) {
-            while lane.len() > parcels {
-                lane.pop_front();
+            while lane.stored.len() > parcels {
+                lane.stored.pop_front();
             }
-            while lane.len() < parcels {
-                lane.push_front(flow.parcel_max());
+            while lane.stored.len() < parcels {
+                lane.stored.push_front(flow.parcel_max());
             }
         }
     }
@@ -93,23 +114,38 @@ mod tests {
 
     const FLOW: Flow = Flow { batch_max: 100, calls_max: 8, rate: Some(200) };
 
+    fn publish(window: &mut Window, class: MessageClass, messages: u32) {
+        window.begin(class, messages);
+        window.end(class, messages, true);
+    }
+
     #[test]
     fn two_seconds_of_the_rate_fit_and_passwords_have_room_of_their_own() {
         let mut window = Window::default();
         for _ in 0..8 {
             assert_eq!(window.room(FLOW), Room { passwords: true, others: true });
-            window.publish(Ad, 50);
+            publish(&mut window, Ad, 50);
         }
         assert_eq!(window.room(FLOW), Room { passwords: true, others: false });
-        window.publish(Otp, 400);
+        publish(&mut window, Otp, 400);
         assert_eq!(window.room(FLOW), Room { passwords: false, others: false });
         window.seen([1, 7], FLOW);
         assert_eq!(window.room(FLOW), Room { passwords: false, others: true });
-        window.publish(Notice, 50);
+        publish(&mut window, Notice, 50);
         window.seen([0, 8], FLOW);
         assert_eq!(window.room(FLOW), Room { passwords: true, others: false });
         window.seen([0, 0], FLOW);
         assert_eq!(window.room(FLOW), Room { passwords: true, others: true });
+    }
+
+    #[test]
+    fn what_is_on_its_way_counts_although_the_server_does_not_have_it_yet() {
+        let mut window = Window::default();
+        window.begin(Otp, 400);
+        window.seen([0, 0], FLOW);
+        assert!(!window.room(FLOW).passwords);
+        window.end(Otp, 400, false);
+        assert!(window.room(FLOW).passwords, "it will never be there");
     }
 
     #[test]
@@ -128,5 +164,6 @@ mod tests {
         assert_eq!(Flow { rate: Some(1), ..FLOW }.messages_max(), 2);
         assert_eq!(Flow { rate: None, ..FLOW }.parcel_max(), 100);
         assert_eq!(Flow { rate: None, ..FLOW }.messages_max(), 3_200);
+        assert_eq!(Flow { rate: None, batch_max: 10_000, ..FLOW }.parcel_max(), 1_000);
     }
 }

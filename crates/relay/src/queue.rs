@@ -17,10 +17,10 @@
 //! The queue inside the process ([`crate::lanes`]) promises more than that: no message is leased twice, what is known
 //! is not put twice, nothing comes before its time. In this crate only speed may depend on it.
 //!
-//! On NATS JetStream, the lanes keep ordering the jobs, and a pump keeps the stream shallow, so that a password is
-//! not behind a campaign. A lease is a set of pulled messages of one subject, a relay and a class; settling
-//! acknowledges them, with a delay if something is left. The adapter reports "in progress" for as long as a lease is
-//! held, so a long call does not bring its jobs to another. A put at a process that has no pump may be forgotten.
+//! On NATS JetStream (crate `kite-nats`) the lanes keep ordering the jobs, and a pump keeps the stream shallow, so that a
+//! password is not behind a campaign. What a process pulls goes into lanes of its own, from which its workers lease. It is
+//! acknowledged when all of it is settled, and until then the process reports "in progress", so a long call does not bring
+//! its jobs to another. A put at a process that publishes nothing and does not work for the relay is forgotten.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};

@@ -10,6 +10,9 @@ use kite_commands::{Step, TooOld, Worker, WorkerError, describe};
 use std::borrow::Cow;
 use std::time::Duration;
 
+/// How often whoever stands by looks whether the lease is free: so long nobody works after an orderly stop.
+const LOOK_EVERY: TimeDelta = TimeDelta::milliseconds(500);
+
 /// What one process does for all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Post {
@@ -134,7 +137,8 @@ impl Leased {
                 Ok(None)
             }
             Claim::Taken { until } => {
-                let until = until.min(now + TERM);
+                // A lease that was given back is free before its time.
+                let until = until.min(now + LOOK_EVERY);
                 self.stand_by(until);
                 Ok(Some(until))
             }
@@ -406,6 +410,19 @@ mod tests {
         a.retire().await;
         b.step().await.unwrap();
         assert_eq!(stage.told(), ["a works", "b works"]);
+    }
+
+    #[tokio::test]
+    async fn whoever_stands_by_notices_an_orderly_end_long_before_the_lease_would_have_ended() {
+        let stage = Stage::new();
+        let (mut a, mut b) = (stage.worker("a"), stage.worker("b"));
+        a.step().await.unwrap();
+        let Step::Idle(Some(until)) = b.step().await.unwrap() else { panic!("b works, too") };
+        a.retire().await;
+        assert!(until <= stage.clock.now() + TimeDelta::seconds(1));
+        stage.clock.advance(until - stage.clock.now());
+        b.step().await.unwrap();
+        assert_eq!(stage.told(), ["a works", "b stands by", "b works"]);
     }
 
     #[tokio::test]

@@ -26,7 +26,7 @@ use crate::host::{Host, Place};
 use crate::leased::{Leased, Post};
 use crate::parts::Parts;
 use crate::projecting::{Projecting, ProjectorWatch};
-use crate::publishing::Publishing;
+use crate::publishing::{Publishing, Track};
 
 /// Starts the workers of a process.
 pub struct Staff<H> {
@@ -171,8 +171,10 @@ impl<H: Host> Staff<H> {
     /// its read models, which are rebuilt, have most likely caught up, and the log need not be read from its
     /// beginning.
     pub fn start_publisher(&mut self) {
-        let publisher = Publishing::new(self.feeder.clone(), self.parts.models.clone());
+        let track = Track::new(self.parts.models.clone(), self.host.clock());
+        let publisher = Publishing::new(self.feeder.clone(), track.clone());
         let Some(sweeper) = self.sweeper.take() else { return };
+        self.timed(Place::Front, track);
         if self.parts.write_side.directory.snapshot().instance.may_hand_over() {
             self.follow_as(Post::Publisher, Place::Front, publisher);
             self.timed_as(Post::Publisher, Place::Front, sweeper);

@@ -28,8 +28,8 @@ const LATENCY_MAX_US: u64 = 600_000_000;
 /// Where sendings go.
 #[derive(Clone)]
 pub(crate) struct Target {
-    /// Kite's listener.
-    pub(crate) address: SocketAddr,
+    /// Kite's listeners; connections are divided among them.
+    pub(crate) addresses: Vec<SocketAddr>,
     /// The tenant's key.
     pub(crate) key: String,
 }
@@ -168,8 +168,8 @@ pub(crate) async fn send(
     let bodies: Arc<[Bytes]> = bodies.into();
     let next = Arc::new(AtomicU64::new(0));
     let mut opened = Vec::with_capacity(connections);
-    for _ in 0..connections {
-        opened.push(Connection::open(target).await?);
+    for address in target.addresses.iter().cycle().take(connections) {
+        opened.push(Connection::open(*address, &target.key).await?);
     }
     let start = Start::now();
     let mut workers = JoinSet::new();
@@ -221,8 +221,8 @@ struct Connection {
 }
 
 impl Connection {
-    async fn open(target: &Target) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(target.address).await.context("Kite does not listen")?;
+    async fn open(address: SocketAddr, key: &str) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(address).await.context("Kite does not listen")?;
         stream.set_nodelay(true)?;
         let (requests, connection) = handshake(TokioIo::new(stream)).await?;
         let mut driver = JoinSet::new();
@@ -232,8 +232,8 @@ impl Connection {
         });
         Ok(Self {
             requests,
-            host: target.address.to_string().parse()?,
-            authorization: format!("Bearer {}", target.key).parse()?,
+            host: address.to_string().parse()?,
+            authorization: format!("Bearer {key}").parse()?,
             _driver: driver,
         })
     }

@@ -160,7 +160,7 @@ async fn sample(
     loop {
         let resident = resident_bytes(process)?;
         let text = metrics.read().await?;
-        let lag_ms = metric_max(&text, "kite_projector_lag_seconds").context("no lag in /metrics")? * 1_000.0;
+        let lag_ms = metric_max(&text, "kite_projector_lag_seconds").unwrap_or(0.0) * 1_000.0;
         peaks.resident_bytes = peaks.resident_bytes.max(resident);
         peaks.projector_lag_ms = peaks.projector_lag_ms.max(lag_ms);
         if *stopped.borrow() {

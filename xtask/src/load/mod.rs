@@ -9,6 +9,7 @@
 //! genuine request is not answered because of hostile callers.
 
 mod bodies;
+mod cluster;
 mod generator;
 pub(crate) mod measure;
 mod platform;
@@ -23,10 +24,12 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 use clap::Args;
+use kite_testkit::nats::{Options as NatsOptions, Server as NatsServer};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::paths::{cargo, target};
-use crate::servers::PostgresServer;
+use crate::servers::{Nats, PostgresServer};
+use cluster::{ClusterSize, LoadCluster};
 use profile::Profiler;
 use report::Report;
 use server::LoadServer;
@@ -60,6 +63,8 @@ pub(crate) struct LoadOptions {
     /// Where log and read models are, one profile after the other in one run.
     #[arg(long, value_delimiter = ',', value_name = "PROFILE,…", default_value = "embedded")]
     profile: Vec<Profile>,
+    #[command(flatten)]
+    cluster: ClusterSize,
     /// Where data is written; the disk that is measured. Default: below cargo's target directory.
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
@@ -75,6 +80,8 @@ enum Profile {
     Embedded,
     /// In a PostgreSQL server of its own on this machine. The stages store, accept and growth are left out: they are about files.
     Postgres,
+    /// The same, with a NATS server for the work queue, and each role of Kite as processes of its own.
+    Cluster,
 }
 
 /// A part of the run.
@@ -107,11 +114,19 @@ pub(crate) fn run(options: &LoadOptions) -> anyhow::Result<()> {
     for profile in &options.profile {
         let server = match profile {
             Profile::Embedded => None,
-            Profile::Postgres => Some(PostgresServer::start_with(&server::SETTINGS)?),
+            Profile::Postgres | Profile::Cluster => Some(PostgresServer::start_with(&server::SETTINGS)?),
+        };
+        let nats = match profile {
+            Profile::Embedded | Profile::Postgres => None,
+            Profile::Cluster => {
+                let nats = Nats::install()?;
+                Some(runtime.block_on(NatsServer::start(nats.installation(), NatsOptions::default()))?)
+            }
         };
         let load_server =
             server.as_ref().map(|server| LoadServer { url: server.url(), process: server.process() });
-        let plan = plan(options, directory.clone(), load_server);
+        let cluster = nats.as_ref().map(|nats| LoadCluster::new(nats, options.cluster));
+        let plan = Plan { cluster, ..plan(options, directory.clone(), load_server) };
         let report = runtime.block_on(async {
             let mut terminated = signal(SignalKind::terminate())?;
             tokio::select! {
@@ -157,6 +172,7 @@ fn plan(options: &LoadOptions, directory: PathBuf, postgres: Option<LoadServer>)
     let quick = Plan {
         directory,
         postgres,
+        cluster: None,
         store_seconds: 1,
         accept_seconds: 2,
         whole_seconds: options.seconds.min(3),

@@ -1,6 +1,7 @@
 //! Kite and relay-sim as processes of their own, set up through the public API: three relays, a tenant, a sender, a
 //! 50/30/20 policy.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,7 +24,9 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use super::cluster::{LoadCluster, Others};
 use super::generator::Target;
+use super::measure::{cpu_seconds, cpu_seconds_by_thread};
 use super::server::LoadServer;
 use super::stages::Plan;
 use crate::paths::target;
@@ -33,6 +36,8 @@ pub(crate) const FROM_PHONE: &str = "0212345678";
 /// The relays, with their shares in hundredths of a per cent.
 pub(crate) const RELAYS: [(&str, u32); 3] = [("alpha", 5_000), ("beta", 3_000), ("gamma", 2_000)];
 
+/// What the server of the work queue is called among the processes.
+pub(crate) const NATS: &str = "nats-server";
 const ADMIN_KEY: &str = "the-admin-key-of-the-load";
 const RELAY_KEY: &str = "load-relay-key";
 const RECEIPT_SECRET: &str = "whsec_bG9hZC1yZWNlaXB0cy1zaGFyZWQtc2VjcmV0ISE=";
@@ -53,6 +58,8 @@ pub(crate) enum Roles {
 pub(crate) struct Platform {
     // Kite first: it must not hand over to a relay that is gone.
     kite: Process,
+    /// The other processes of Kite, if there are any, and the server of their work queue.
+    others: Option<(Others, LoadCluster)>,
     relays: Process,
     address: SocketAddr,
     relay_admin: Url,
@@ -91,18 +98,38 @@ impl Platform {
         }
         let address = free_address()?;
         let (relays, addresses) = start_relays(data.path(), address)?;
-        let kite = start_kite(data.path(), address, roles, &settings)?;
+        for (name, value) in plan.cluster.iter().flat_map(LoadCluster::settings) {
+            settings.push((name, value));
+        }
+        let dress = |command: &mut Command| dress(command, &settings);
+        let kite = start_kite(data.path(), address, roles, plan.cluster.is_some(), dress)?;
+        let others = match &plan.cluster {
+            Some(cluster) => Some((cluster.start_others(data.path(), dress)?, cluster.clone())),
+            None => None,
+        };
         let ready = wait_until_ready(&format!("http://{address}/healthz"), PATIENCE).await;
         ready.with_context(|| kite.log())?;
         let admin = Client { address, key: ADMIN_KEY.to_owned() };
         let tenant_key = set_up(&admin, &addresses).await?;
         let relay_admin = Url::parse(&addresses.admin)?;
-        Ok(Self { kite, relays, address, relay_admin, tenant_key, data, postgres })
+        Ok(Self { kite, others, relays, address, relay_admin, tenant_key, data, postgres })
     }
 
     /// Where sendings go.
     pub(crate) fn target(&self) -> Target {
-        Target { address: self.address, key: self.tenant_key.clone() }
+        let others = self.others.iter().flat_map(|(others, _)| others.addresses.iter().copied());
+        Target { addresses: [self.address].into_iter().chain(others).collect(), key: self.tenant_key.clone() }
+    }
+
+    /// CPU time of all processes of Kite so far: by threads if it is one, else by roles.
+    pub(crate) fn kite_cpu_seconds(&self) -> anyhow::Result<BTreeMap<String, f64>> {
+        let Some((others, cluster)) = &self.others else { return cpu_seconds_by_thread(self.kite.id()) };
+        let mut used = BTreeMap::from([("api".to_owned(), cpu_seconds(self.kite.id())?)]);
+        for (role, more) in others.cpu_seconds()? {
+            *used.entry(role.to_owned()).or_default() += more;
+        }
+        used.insert(NATS.to_owned(), cluster.cpu_seconds()?);
+        Ok(used)
     }
 
     /// Kite's process id.
@@ -165,7 +192,8 @@ impl Platform {
             (seen == messages && open == Some(0.0)).then_some(Ok(()))
         });
         let waited = waited.await;
-        waited.with_context(|| format!("{last}\n{}", self.kite.log()))?
+        let others = || self.others.as_ref().map(|(others, _)| others.log()).unwrap_or_default();
+        waited.with_context(|| format!("{last}\n{}\n{}", self.kite.log(), others()))?
     }
 
     /// Asks both to end. Kite has to drain and to end well.
@@ -173,6 +201,10 @@ impl Platform {
         let status = self.kite.terminate(PATIENCE)?;
         if !status.success() {
             bail!("Kite ended with {status}\n{}", self.kite.log());
+        }
+        for mut process in self.others.take().into_iter().flat_map(|(others, _)| others.into_processes()) {
+            let status = process.terminate(PATIENCE)?;
+            ensure!(status.success(), "a process of Kite ended with {status}\n{}", process.log());
         }
         self.relays.terminate(PATIENCE)?;
         Ok(())
@@ -221,15 +253,15 @@ fn start_kite(
     directory: &Path,
     address: SocketAddr,
     roles: Roles,
-    settings: &[(&str, String)],
+    is_one_of_many: bool,
+    dress: impl Fn(&mut Command),
 ) -> anyhow::Result<Process> {
     let mut command = Command::new(target().join("release/kite"));
     command.args(["serve", "--listen", &address.to_string(), "--data"]).arg(directory.join("kite"));
-    // One tenant has the machine for itself.
-    command.env("KITE_LIMITS__TENANT__OPEN_MESSAGES_MAX", "1000000000");
-    command.env("KITE_LIMITS__TENANT__REQUESTS_PER_SECOND", "1000000");
-    command.env("KITE_LIMITS__TENANT__RECIPIENTS_PER_SECOND", "10000000");
-    command.env("KITE_ADMIN_KEY", ADMIN_KEY).envs(settings.iter().map(|(name, value)| (name, value)));
+    dress(&mut command);
+    if is_one_of_many {
+        command.args(["--roles", "api"]);
+    }
     if roles == Roles::Api {
         // Nothing empties the backlog then, so it must not count.
         command.args(["--roles", "api"]);
@@ -237,6 +269,15 @@ fn start_kite(
         command.env("KITE_LIMITS__PROJECTOR_LAG_EVENTS_MAX", "1000000000");
     }
     Process::start("kite", &mut command)
+}
+
+/// What each process of Kite is told.
+fn dress(command: &mut Command, settings: &[(&str, String)]) {
+    // One tenant has the machine for itself.
+    command.env("KITE_LIMITS__TENANT__OPEN_MESSAGES_MAX", "1000000000");
+    command.env("KITE_LIMITS__TENANT__REQUESTS_PER_SECOND", "1000000");
+    command.env("KITE_LIMITS__TENANT__RECIPIENTS_PER_SECOND", "10000000");
+    command.env("KITE_ADMIN_KEY", ADMIN_KEY).envs(settings.iter().map(|(name, value)| (name, value)));
 }
 
 /// Relays, tenant, sender and policy; gives back the tenant's key.

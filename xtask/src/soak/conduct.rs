@@ -1,17 +1,17 @@
 //! The run: load, faults, looks; then calm, the end, and the trial.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use chrono::{TimeDelta, Utc};
-use kite_testkit::metrics::{metric_max, metric_sum};
+use kite_testkit::metrics::metric_max;
 use kite_testkit::night::Night;
 use kite_testkit::wait::wait_for;
 use reqwest::Method;
 use serde_json::json;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -19,14 +19,14 @@ use super::Plan;
 use super::balance::Balance;
 use super::faults::{Calm, Faults, MayDie, Turn};
 use super::flat::{Disk, Look};
+use super::ground::Ground;
 use super::house::{ADMIN_KEY, House};
-use super::minute::{Files, Minute, Part};
+use super::minute::{Minute, Part};
 use super::report::{Flatness, LoadKept, Report};
-use super::server::SoakServer;
 use super::traffic::Traffic;
 use super::trial::Trial;
 use super::villain::Villain;
-use crate::load::measure::{anonymous_bytes, resident_bytes};
+use crate::load::measure::anonymous_bytes;
 
 /// How long the read models are waited for before what they do not show counts as lost.
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(120);
@@ -36,6 +36,8 @@ const FINAL_WITHIN: Duration = Duration::from_secs(600);
 const SHORT_SECONDS: i64 = 120;
 /// Between two looks at the memory.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// While everything becomes final, between two lines about what is open.
+const OPEN_INTERVAL: Duration = Duration::from_secs(20);
 /// Between two lines about how things stand.
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -54,24 +56,24 @@ struct Soak {
 
 /// Runs all of it.
 #[expect(clippy::disallowed_methods, reason = "the processes under test live in real time")]
-pub(super) async fn soak(
-    plan: &Plan,
-    directory: &Path,
-    server: Option<SoakServer>,
-) -> anyhow::Result<Report> {
+pub(super) async fn soak(plan: &Plan, directory: &Path, ground: Ground) -> anyhow::Result<Report> {
     let seconds = plan.seconds as i64;
     let now = Utc::now();
     // A night of some minutes, before the processes stop dying. In a short run it begins at once: whatever it takes until there is load.
-    let (begin, end) = if seconds < SHORT_SECONDS { (0, seconds) } else { (seconds / 5, seconds * 2 / 5) };
+    let (begin, end) = if seconds < SHORT_SECONDS {
+        (0, plan.seconds_to_begin() + seconds)
+    } else {
+        (seconds / 5, seconds * 2 / 5)
+    };
     let night = Night::between(now + TimeDelta::seconds(begin), now + TimeDelta::seconds(end));
-    let has_server = server.is_some();
-    let house = House::start(directory, plan.seed, night, server).await?;
-    let empty = (Files::of(&house.data())?.closed_bytes, 0);
+    let against = plan.against();
+    let house = House::start(directory, plan.seed, night, plan.agreed(), ground).await?;
+    let empty = (house.files()?.closed_bytes, 0);
     let start = Instant::now();
     let mut soak = Soak {
         calm: Calm::of(&house).await?,
         traffic: Traffic::start(house.customer.clone(), plan.seed, plan.rate),
-        faults: Faults::new(plan.seed, has_server),
+        faults: Faults::new(plan.seed, against),
         balance: Balance::default(),
         start,
         next_look: start + MINUTE,
@@ -83,13 +85,21 @@ pub(super) async fn soak(
     soak.turns(half_length, MayDie::Yes).await?;
     let half = soak.change_over().await?;
     let before = soak.house.customer.turned_away.load(Ordering::SeqCst);
-    let mut villain = Villain::start(&soak.house.customer, ADMIN_KEY).await?;
+    // Always at one API: what it is answered there it may do there.
+    let at_one = soak.house.customer_at_each().next().context("nobody has an API")?;
+    let mut villain = Villain::start(&at_one, ADMIN_KEY).await?;
     let mut memory = JoinSet::new();
-    memory.spawn(watch_memory(soak.house.process.clone(), soak.traffic.counter()));
+    let (stop, stopped) = watch::channel(false);
+    for node in &soak.house.nodes {
+        let process = node.process().with_context(|| format!("{} does not run", node.name))?;
+        let watched = watch_memory(process, soak.traffic.counter(), stopped.clone());
+        let name = node.name.clone();
+        memory.spawn(async move { (name, watched.await) });
+    }
     soak.part = Part::SecondHalf;
     soak.turns(half_length, MayDie::No).await?;
-    soak.house.process.store(0, Ordering::SeqCst);
-    let memory = memory.join_next().await.context("memory was watched")??;
+    stop.send_replace(true);
+    let memory = memory.join_all().await;
     villain.is_let_in_again().await?;
     let turned_away = soak.house.customer.turned_away.load(Ordering::SeqCst) - before;
     let load = soak.calm_down(&mut villain).await?;
@@ -97,20 +107,25 @@ pub(super) async fn soak(
     soak.house.stop()?;
     let Soak { mut house, traffic, minutes, .. } = soak;
     let taken = traffic.into_taken();
-    let end = (Files::of(&house.data())?.closed_bytes, taken.messages);
-    let cpu_seconds = house.cpu_seconds_of_all();
-    let trial = Trial::hold(&mut house, &taken).await?;
-    let server_kills = house.stop_server()?;
+    let end = (house.files()?.closed_bytes, taken.messages);
+    let cpu_seconds = house.cpu_seconds()?;
+    let trial = Trial::hold(&mut house, &taken, plan.turn_ms_max()).await?;
+    let (kills, stops, server_kills) = (house.kills, house.stops, house.server_kills());
+    let strikes = house.if_cluster().map(|cluster| cluster.strikes);
+    house.stop_ground()?;
     Ok(Report {
         seed: plan.seed,
         messages_per_second: plan.rate,
-        flatness: Flatness::of(plan, &memory),
+        open_max: plan.open_max(),
+        flatness: memory.into_iter().map(|(name, looks)| (name, Flatness::of(plan, &looks))).collect(),
         minutes,
-        disk: Disk::of([empty, half, end]),
+        // What several processes keep is on servers.
+        disk: strikes.is_none().then(|| Disk::of([empty, half, end])),
         load: LoadKept::of(&taken, load),
-        kills: house.kills,
-        stops: house.stops,
+        kills,
+        stops,
         server_kills,
+        strikes,
         cpu_us_per_message: (cpu_seconds * 1e6 / taken.messages.max(1) as f64).round(),
         villain: deeds,
         turned_away,
@@ -118,21 +133,24 @@ pub(super) async fn soak(
     })
 }
 
-/// Looks until there is no process any more.
-async fn watch_memory(process: Arc<AtomicU32>, messages: impl Fn() -> u64) -> Vec<Look> {
+/// Looks at a process until it is told to stop.
+async fn watch_memory(
+    process: u32,
+    messages: impl Fn() -> u64,
+    mut stopped: watch::Receiver<bool>,
+) -> Vec<Look> {
     let start = Instant::now();
     let mut looks = Vec::new();
     loop {
-        let process = process.load(Ordering::SeqCst);
-        if process == 0 {
-            return looks;
-        }
-        // It may end between the two looks.
+        // One that has ended is told of by others.
         if let Ok(bytes) = anonymous_bytes(process) {
             let seconds = start.elapsed().as_secs_f64();
             looks.push(Look { seconds, messages: messages(), bytes: bytes as f64 });
         }
-        tokio::time::sleep_until(Instant::now() + LOOK_INTERVAL).await;
+        let next = Instant::now() + LOOK_INTERVAL;
+        if tokio::time::timeout_at(next, stopped.wait_for(|stopped| *stopped)).await.is_ok() {
+            return looks;
+        }
     }
 }
 
@@ -162,13 +180,15 @@ impl Soak {
     }
 
     /// Between the halves: everything becomes final and the process begins again. Answers the bytes on the disk and the
-    /// messages that they are for.
+    /// messages that they are for. Several processes stop and begin again in the middle of everything: their disk is not judged.
     async fn change_over(&mut self) -> anyhow::Result<(u64, u64)> {
         self.calm.restore_all(&self.house).await?;
         let breath = self.traffic.hold_breath().await?;
-        self.wait_until_final().await?;
+        if self.house.if_cluster().is_none() {
+            self.wait_until_final().await?;
+        }
         self.house.stop()?;
-        let half = (Files::of(&self.house.data())?.closed_bytes, self.traffic.taken().messages);
+        let half = (self.house.files()?.closed_bytes, self.traffic.taken().messages);
         self.house.restart().await?;
         self.repeat_requests().await?;
         drop(breath);
@@ -198,7 +218,6 @@ impl Soak {
         self.balance.read_on(&self.house).await?;
         let text = self.house.metrics().await?;
         let doubles = self.balance.doubles(&self.traffic.taken());
-        let process = self.house.process.load(Ordering::SeqCst);
         let minute = Minute {
             minutes: self.start.elapsed().as_secs_f64() / 60.0,
             part: self.part,
@@ -208,9 +227,9 @@ impl Soak {
             catch_up_ms,
             open: metric_max(&text, "kite_open_messages").context("no kite_open_messages")? as u64,
             doubles,
-            resident_mb: resident_bytes(process)? / 1_000_000,
-            files: Files::of(&self.house.data())?,
-            queue_depth: metric_sum(&text, "kite_queue_depth").context("no kite_queue_depth")? as u64,
+            resident_mb: self.house.resident_bytes()? / 1_000_000,
+            files: self.house.files()?,
+            queue_depth: self.house.queue_depth(&text).await?,
             kills: self.house.kills,
             stops: self.house.stops,
             cpu_us_per_message: (self.house.cpu_seconds()? * 1e6 / accepted.max(1) as f64) as u64,
@@ -224,17 +243,12 @@ impl Soak {
     async fn read_models_show(&self, accepted: u64) -> anyhow::Result<u64> {
         let mut told = None;
         let shown = wait_for("the read models", CATCH_UP_WITHIN, async || {
-            told = self.messages_told().await.ok();
+            told = self.house.messages_told().await.ok();
             (told? == accepted).then_some(())
         });
         // Those that are missing are the answer; that they were waited for in vain is not an error of its own.
         let _ = shown.await;
         told.with_context(|| format!("the statistics cannot be read\n{}", self.house.log()))
-    }
-
-    async fn messages_told(&self) -> anyhow::Result<u64> {
-        let statistics = self.house.customer.get("/v1/statistics").await?;
-        Ok(statistics["rows"][0]["messages"].as_u64().unwrap_or(0))
     }
 
     /// The load stops, faults stop, the process dies once more; then everything has to become final. Returns how long
@@ -249,6 +263,7 @@ impl Soak {
         self.house.kill()?;
         self.house.restart().await?;
         self.repeat_requests().await?;
+        eprintln!("{:>6.1} s: only what was begun", self.start.elapsed().as_secs_f64());
         self.wait_until_final().await?;
         self.part = Part::End;
         self.look().await?;
@@ -256,14 +271,25 @@ impl Soak {
     }
 
     /// Waits until every message is final and every sending completed, and no receipt is on its way.
-    async fn wait_until_final(&self) -> anyhow::Result<()> {
+    async fn wait_until_final(&mut self) -> anyhow::Result<()> {
         let accepted = self.traffic.taken().messages;
+        let mut alive = Ok(());
         let mut seen = String::new();
+        let mut next_line = Instant::now() + OPEN_INTERVAL;
         let waited = wait_for("every message to be final", FINAL_WITHIN, async || {
+            // Whoever could not begin is started again here, too.
+            alive = self.house.check_alive();
+            if alive.is_err() {
+                return Some(());
+            }
             let text = self.house.metrics().await.ok()?;
             let open = metric_max(&text, "kite_open_messages");
-            let told = self.messages_told().await.ok()?;
-            seen = format!("{open:?} are open, {told} of {accepted} told");
+            let told = self.house.messages_told().await.ok()?;
+            seen = format!("{} are open, {told} of {accepted} told", open.unwrap_or(f64::NAN));
+            if Instant::now() >= next_line {
+                eprintln!("{:>6.1} s: {seen}", self.start.elapsed().as_secs_f64());
+                next_line += OPEN_INTERVAL;
+            }
             if open != Some(0.0) || told < accepted {
                 return None;
             }
@@ -271,7 +297,9 @@ impl Soak {
             seen += if is_open { ", a sending is not completed" } else { "" };
             (!is_open).then_some(())
         });
-        waited.await.with_context(|| format!("{seen}\n{}", self.house.log()))?;
+        let waited = waited.await;
+        waited.with_context(|| format!("{seen}\n{}", self.house.log()))?;
+        alive?;
         let flushed =
             self.house.relay(Method::POST, "/receipts/flush", &json!({ "timeout_ms": 25_000 })).await?;
         ensure!(flushed["pending"] == 0, "receipts were never taken: {flushed}\n{}", self.house.log());

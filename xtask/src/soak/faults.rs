@@ -7,6 +7,7 @@ use kite_testkit::relays::{self, MAIL_RELAY, PHONE_RELAYS};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::cluster::faults::{Blow, Blows};
 use super::house::House;
 
 /// The longest turn, and the longest that relays stand still.
@@ -22,6 +23,8 @@ pub(super) struct Turn {
     pub(super) kite: Option<KiteFault>,
     /// With the server that everything is in.
     pub(super) server: Option<ServerFault>,
+    /// To one of several processes, and to the servers that they have in common.
+    pub(super) blow: Option<Blow>,
 }
 
 /// What goes wrong at a relay.
@@ -58,17 +61,27 @@ pub(super) enum ServerFault {
 /// Draws turns.
 pub(super) struct Faults {
     dice: Dice,
-    has_server: bool,
+    against: Against,
+}
+
+/// What beside the relays may be struck.
+pub(super) enum Against {
+    /// The only process.
+    Kite,
+    /// The same, and the server that everything is in.
+    KiteAndServer,
+    /// Several processes, and the servers that they have in common.
+    Cluster(Blows),
 }
 
 impl Faults {
-    pub(super) fn new(seed: u64, has_server: bool) -> Self {
-        Self { dice: Dice::new(!seed), has_server }
+    pub(super) fn new(seed: u64, against: Against) -> Self {
+        Self { dice: Dice::new(!seed), against }
     }
 
     /// The next turn. Whether processes may die is not for the dice to say.
     pub(super) fn turn(&mut self, may_die: MayDie) -> Turn {
-        let seconds = self.dice.between(2_000, TURN_MS_MAX) as f64 / 1_000.0;
+        let mut length_ms = self.dice.between(2_000, TURN_MS_MAX);
         let mut relays = vec![self.relay_fault()];
         if self.dice.per_cent(30) {
             let second = self.relay_fault();
@@ -76,14 +89,28 @@ impl Faults {
                 relays.push(second);
             }
         }
-        let kite = match (may_die, self.dice.between(1, 100)) {
+        let (mut kite, mut server, mut blow) = (None, None, None);
+        match &mut self.against {
+            Against::Kite => kite = self.kite_fault(may_die),
+            Against::KiteAndServer => {
+                kite = self.kite_fault(may_die);
+                server = self.server_fault(kite);
+            }
+            Against::Cluster(blows) => {
+                let drawn = blows.draw(may_die);
+                length_ms = drawn.length_ms.unwrap_or(length_ms);
+                blow = Some(drawn);
+            }
+        }
+        Turn { seconds: length_ms as f64 / 1_000.0, relays, kite, server, blow }
+    }
+
+    fn kite_fault(&mut self, may_die: MayDie) -> Option<KiteFault> {
+        match (may_die, self.dice.between(1, 100)) {
             (MayDie::Yes, 1..=25) => Some(KiteFault::Kill),
             (MayDie::Yes, 26..=35) => Some(KiteFault::Stop),
             _ => None,
-        };
-        // Without a server nothing is drawn for it.
-        let server = self.has_server.then(|| self.server_fault(kite)).flatten();
-        Turn { seconds, relays, kite, server }
+        }
     }
 
     fn server_fault(&mut self, kite: Option<KiteFault>) -> Option<ServerFault> {
@@ -188,7 +215,8 @@ impl Turn {
             self.relays.iter().map(|(relay, fault)| format!("{relay}: {fault:?}")).collect();
         let kite = self.kite.map_or(String::new(), |fault| format!("; Kite: {fault:?}"));
         let server = self.server.map_or(String::new(), |fault| format!("; PostgreSQL: {fault:?}"));
-        format!("{:.1} s {}{kite}{server}", self.seconds, relays.join("; "))
+        let blow = self.blow.as_ref().map_or(String::new(), Blow::describe);
+        format!("{:.1} s {}{kite}{server}{blow}", self.seconds, relays.join("; "))
     }
 
     /// Half of its time.
@@ -215,7 +243,10 @@ impl Turn {
         if self.server == Some(ServerFault::Silence) {
             house.server()?.hold();
         }
-        Ok(())
+        match &self.blow {
+            Some(blow) => blow.begin(house).await,
+            None => Ok(()),
+        }
     }
 
     /// What happens in the middle of it.
@@ -224,6 +255,9 @@ impl Turn {
             Some(ServerFault::Cut) => house.server()?.cut(),
             Some(ServerFault::Kill) => house.server()?.kill_and_start_again()?,
             Some(ServerFault::Silence) | None => {}
+        }
+        if let Some(blow) = &self.blow {
+            blow.strike(house).await?;
         }
         match self.kite {
             None => Ok(()),
@@ -246,6 +280,9 @@ impl Turn {
             house.server()?.release();
             house.until_ready().await?;
         }
+        if let Some(blow) = &self.blow {
+            blow.end(house).await?;
+        }
         for (relay, _) in &self.relays {
             calm.restore(house, relay).await?;
         }
@@ -264,7 +301,7 @@ mod tests {
     #[test]
     fn a_seed_draws_the_same_turns_and_every_kind_of_fault() {
         let draw = |seed| {
-            let mut faults = Faults::new(seed, true);
+            let mut faults = Faults::new(seed, Against::KiteAndServer);
             (0..400).map(|_| faults.turn(MayDie::Yes)).collect::<Vec<_>>()
         };
         let describe = |turns: &[Turn]| turns.iter().map(Turn::describe).collect::<Vec<_>>().join("\n");
@@ -289,7 +326,7 @@ mod tests {
         ] {
             assert!(all.contains(part), "no {part} in 400 turns");
         }
-        let mut faults = Faults::new(5, false);
+        let mut faults = Faults::new(5, Against::Kite);
         assert!(
             (0..400)
                 .map(|_| faults.turn(MayDie::No))

@@ -48,10 +48,10 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Of all looks at a process from its start on. `None`: too short to tell.
-    pub(super) fn of(looks: &[Look]) -> Option<Self> {
+    /// Of all looks at a process from its start on, whose caches are full after so many messages. `None`: too short to tell.
+    pub(super) fn of(looks: &[Look], warm_up_messages: u64) -> Option<Self> {
         let first = looks.first()?;
-        let warm = looks.iter().position(|look| look.messages - first.messages >= WARM_UP_MESSAGES)?;
+        let warm = looks.iter().position(|look| look.messages - first.messages >= warm_up_messages)?;
         let looks = &looks[warm..];
         let (first, last) = (looks.first()?, looks.last()?);
         let seconds = last.seconds - first.seconds;
@@ -129,24 +129,28 @@ mod tests {
         (0..=180).map(look).collect()
     }
 
+    fn of(looks: &[Look]) -> Option<Memory> {
+        Memory::of(looks, WARM_UP_MESSAGES)
+    }
+
     #[test]
     fn a_leak_is_told_from_breathing_and_from_warming_up() {
-        let breathing = Memory::of(&life(1_000, 0.0)).unwrap();
+        let breathing = of(&life(1_000, 0.0)).unwrap();
         assert!(breathing.is_flat && breathing.growth_mb.abs() < 1.0, "{breathing:?}");
         assert_eq!((breathing.minutes, breathing.samples), (12.0, 145));
-        let leaking = Memory::of(&life(1_000, 130.0)).unwrap();
+        let leaking = of(&life(1_000, 130.0)).unwrap();
         assert!(!leaking.is_flat && leaking.growth_mb < 30.0, "{leaking:?}");
         assert!((leaking.growth_mb_per_hour - 130.0).abs() < 2.0, "{leaking:?}");
         assert!((leaking.growth_bytes_per_message - 36.1).abs() < 1.0, "{leaking:?}");
-        assert!(!Memory::of(&life(1_000, 200.0)).unwrap().is_flat);
+        assert!(!of(&life(1_000, 200.0)).unwrap().is_flat);
     }
 
     #[test]
     fn what_is_too_short_is_not_told() {
-        assert!(Memory::of(&[]).is_none());
-        assert!(Memory::of(&life(1_000, 0.0)[..150]).is_none());
+        assert!(of(&[]).is_none());
+        assert!(of(&life(1_000, 0.0)[..150]).is_none());
         // Full after six minutes: nine are left.
-        assert!(Memory::of(&life(500, 0.0)).is_none());
+        assert!(of(&life(500, 0.0)).is_none());
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub(super) enum Ground {
     /// In the data directory of the only process.
     Files,
     /// Log and read models in PostgreSQL, and one process.
-    Postgres(SoakServer),
+    Postgres(Box<SoakServer>),
     /// Log and read models in PostgreSQL, the work queue in NATS, and several processes.
     Cluster(Box<Cluster>),
 }
@@ -21,7 +21,7 @@ impl Ground {
     pub(super) fn seats(&self) -> Vec<Seat> {
         let settings = match self {
             Self::Files => String::new(),
-            Self::Postgres(server) => in_postgres(&server.url()),
+            Self::Postgres(server) => in_postgres(&server.url(), None),
             Self::Cluster(cluster) => return cluster.seats(),
         };
         vec![Seat { name: "kite".to_owned(), role: None, settings }]
@@ -41,9 +41,11 @@ impl Ground {
     }
 }
 
-/// Log and read models in the database at this URL.
-pub(super) fn in_postgres(url: &str) -> String {
+/// Log and read models in the database at this URL, each over at most so many connections of a process.
+pub(super) fn in_postgres(url: &str, connections_max: Option<usize>) -> String {
+    let connections = connections_max.map_or_else(String::new, |max| format!("connections_max = {max}\n"));
     format!(
-        "[store]\nengine = \"postgres\"\n[read_models]\nengine = \"postgres\"\n[postgres]\nurl = {url:?}\nsslmode = \"disable\"\n"
+        "[store]\nengine = \"postgres\"\n[read_models]\nengine = \"postgres\"\n{connections}\
+         [postgres]\nurl = {url:?}\nsslmode = \"disable\"\n{connections}"
     )
 }

@@ -15,7 +15,7 @@ use kite_testkit::operator::Place;
 use kite_testkit::process::Process;
 use kite_testkit::proxy::Proxy;
 use kite_testkit::relays;
-use kite_testkit::wait::{wait_for, wait_until_ready};
+use kite_testkit::wait::{wait_for, wait_until, wait_until_ready};
 use reqwest::{Client, Method};
 use serde::Deserialize;
 use serde_json::Value;
@@ -34,6 +34,8 @@ pub(super) use super::node::ADMIN_KEY;
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// The same where another process could answer.
 const ANSWER_OF_SEVERAL_WITHIN: Duration = Duration::from_secs(8);
+/// The same where only a look is taken whether it can work.
+const LOOK_WITHIN: Duration = Duration::from_secs(2);
 /// The operator's configuration, if it is none of a process.
 const OPERATOR: &str = "operator.toml";
 
@@ -175,6 +177,12 @@ impl House {
         Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
     }
 
+    /// How many messages of the customer the read models show.
+    pub(super) async fn messages_told(&self) -> anyhow::Result<u64> {
+        let statistics = self.customer.get("/v1/statistics").await?;
+        Ok(statistics["rows"][0]["messages"].as_u64().unwrap_or(0))
+    }
+
     /// Kite's metrics, of the first process that shows them.
     pub(super) async fn metrics(&self) -> anyhow::Result<String> {
         let mut last = anyhow!("nobody has an API");
@@ -261,11 +269,25 @@ impl House {
 
     /// Waits until each API says that Kite can do its work. What it needs has to be there.
     pub(super) async fn until_ready(&mut self) -> anyhow::Result<()> {
-        self.check_alive()?;
-        for node in self.nodes.iter().filter(|node| node.address.is_some()) {
-            until_ready(node).await?;
+        let mut alive = Ok(());
+        let waited = wait_until("all APIs to be ready", PATIENCE, async || {
+            // Whoever could not begin is started again.
+            alive = self.check_alive();
+            alive.is_err() || self.all_are_ready().await
+        });
+        let waited = waited.await;
+        alive?;
+        waited.with_context(|| self.log())
+    }
+
+    async fn all_are_ready(&self) -> bool {
+        for url in self.nodes.iter().filter_map(Node::url) {
+            let asked = self.http.get(format!("{url}/readyz")).timeout(LOOK_WITHIN).send().await;
+            if !asked.is_ok_and(|answer| answer.status().is_success()) {
+                return false;
+            }
         }
-        Ok(())
+        true
     }
 
     /// The server that everything is in.

@@ -7,8 +7,6 @@ use serde::Serialize;
 
 use super::balance::Doubles;
 
-/// Messages that may be open at a look, in seconds of load: some are scheduled, and relays are out for a while.
-const OPEN_SECONDS_MAX: u64 = 60;
 /// How long the read models may take to show what was answered with 202. Milliseconds.
 const CATCH_UP_MS_MAX: u64 = 30_000;
 /// The write-ahead logs together, in millions of bytes.
@@ -32,7 +30,7 @@ pub(super) struct Minute {
     pub(super) doubles: Doubles,
     pub(super) resident_mb: u64,
     pub(super) files: Files,
-    /// Messages in the lanes of the work queue.
+    /// Messages in the lanes of the work queue, or parcels on its servers.
     pub(super) queue_depth: u64,
     pub(super) kills: u64,
     pub(super) stops: u64,
@@ -50,10 +48,9 @@ pub(super) enum Part {
 }
 
 impl Minute {
-    /// What does not hold at this look.
-    pub(super) fn complaints(&self, messages_per_second: u32) -> Vec<String> {
+    /// What does not hold at this look, if so many messages may be open.
+    pub(super) fn complaints(&self, open_max: u64) -> Vec<String> {
         let is_second_half = self.part == Part::SecondHalf;
-        let open_max = OPEN_SECONDS_MAX * u64::from(messages_per_second);
         let complaints = [
             (self.lost > 0, format!("{} lost", self.lost)),
             (self.unclaimed > 0, format!("{} that nobody has a 202 for", self.unclaimed)),
@@ -161,9 +158,9 @@ mod tests {
 
     #[test]
     fn what_piles_up_is_complained_of_where_nothing_dies() {
-        assert!(minute(Part::FirstHalf).complaints(1_000).is_empty());
-        assert_eq!(minute(Part::SecondHalf).complaints(1_000).len(), 3);
-        assert_eq!(minute(Part::SecondHalf).complaints(1_001).len(), 2);
+        assert!(minute(Part::FirstHalf).complaints(60_000).is_empty());
+        assert_eq!(minute(Part::SecondHalf).complaints(60_000).len(), 3);
+        assert_eq!(minute(Part::SecondHalf).complaints(60_001).len(), 2);
     }
 
     #[test]
@@ -171,7 +168,7 @@ mod tests {
         let doubles = Doubles { permitted: 3, forbidden: 1 };
         let wrong = Minute { lost: 1, unclaimed: 2, doubles, ..minute(Part::End) };
         assert_eq!(
-            wrong.complaints(1_000),
+            wrong.complaints(60_000),
             [
                 "at 3.0 min: 1 lost",
                 "at 3.0 min: 2 that nobody has a 202 for",

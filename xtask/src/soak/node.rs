@@ -29,8 +29,12 @@ const SETTINGS: [(&str, &str); 7] = [
     ("KITE_RELAYS__BREAKER__BACK_OFF_MAX_MS", "10000"),
 ];
 /// What a process says that ends because it does not find at its start what others run.
-const CANNOT_BEGIN: [&str; 2] =
-    ["cannot open the log in PostgreSQL", "cannot use the work queue on NATS"];
+const CANNOT_BEGIN: [&str; 4] = [
+    "kite: cannot open the log in PostgreSQL",
+    "kite: cannot use the leases",
+    "kite: cannot use the read models in PostgreSQL",
+    "kite: cannot use the work queue on NATS",
+];
 
 /// What a process is to be.
 pub(super) struct Seat {
@@ -73,8 +77,8 @@ pub(super) struct Node {
 impl Node {
     /// Writes down what it is to be. It does not run yet.
     pub(super) fn new(seat: &Seat, directory: &Path, binary: &Path, night: Night) -> anyhow::Result<Self> {
-        let directory = directory.join(&seat.name);
-        fs::create_dir(&directory)?;
+        let directory = directory.join("processes").join(&seat.name);
+        fs::create_dir_all(&directory)?;
         let address = if seat.has_api() { Some(free_address()?) } else { None };
         let node = Self {
             name: seat.name.clone(),
@@ -131,11 +135,7 @@ impl Node {
             return Ok(false);
         }
         let printed = kite.log();
-        ensure!(
-            CANNOT_BEGIN.iter().any(|what| printed.contains(what)),
-            "{} has ended by itself\n{printed}",
-            self.name
-        );
+        ensure!(could_not_begin(&printed), "{} has ended by itself\n{printed}", self.name);
         self.is_gone()?;
         self.start()?;
         Ok(true)
@@ -168,12 +168,14 @@ impl Node {
         self.is_gone()
     }
 
-    /// SIGTERM: it has to drain and to end well.
+    /// SIGTERM: it has to drain and to end well, if it has begun.
     pub(super) fn stop(&mut self) -> anyhow::Result<()> {
         self.cpu_seconds_before = self.cpu_seconds()?;
         let Some(kite) = &mut self.kite else { return Ok(()) };
         let status = kite.terminate(PATIENCE)?;
-        if !status.success() {
+        // One that has not come so far as to listen to signals ends by them.
+        let has_begun = !kite.printed().is_empty() && !could_not_begin(&kite.log());
+        if !status.success() && has_begun {
             bail!("{} ended with {status} after SIGTERM\n{}", self.name, kite.log());
         }
         self.is_gone()
@@ -202,6 +204,10 @@ impl Node {
     pub(super) fn log(&self) -> String {
         self.kite.as_ref().map(Process::log).unwrap_or_default()
     }
+}
+
+fn could_not_begin(printed: &str) -> bool {
+    CANNOT_BEGIN.iter().any(|what| printed.contains(what))
 }
 
 impl Drop for Node {

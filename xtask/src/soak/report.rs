@@ -1,11 +1,13 @@
 //! What a run comes to.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::Plan;
+use super::cluster::Strikes;
 use super::flat::{Disk, Look, Memory};
 use super::minute::Minute;
 use super::traffic::Taken;
@@ -17,14 +19,20 @@ use super::villain::Deeds;
 pub(crate) struct Report {
     pub(super) seed: u64,
     pub(super) messages_per_second: u32,
+    /// Messages that may be open at a look in the second half.
+    pub(super) open_max: u64,
     pub(super) minutes: Vec<Minute>,
-    pub(super) flatness: Flatness,
-    pub(super) disk: Disk,
+    /// By the name of the process.
+    pub(super) flatness: BTreeMap<String, Flatness>,
+    /// None: several processes keep nothing on the disk.
+    pub(super) disk: Option<Disk>,
     pub(super) load: LoadKept,
     pub(super) kills: u64,
     pub(super) stops: u64,
     /// Of the server that everything is in.
     pub(super) server_kills: u64,
+    /// What happened to one of several processes, and to the servers that they have in common.
+    pub(super) strikes: Option<Strikes>,
     pub(super) cpu_us_per_message: f64,
     pub(super) villain: Deeds,
     /// How often anybody else was told "too much".
@@ -32,7 +40,7 @@ pub(crate) struct Report {
     pub(super) trial: Trial,
 }
 
-/// Whether the memory of the process that lived through the second half is flat.
+/// Whether the memory of a process that lived through the second half is flat.
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Flatness {
@@ -50,12 +58,37 @@ pub(super) enum Flatness {
 impl Flatness {
     pub(super) fn of(plan: &Plan, looks: &[Look]) -> Self {
         let minutes_min = plan.minutes_for_flatness();
-        match Memory::of(looks) {
+        match Memory::of(looks, plan.warm_up_messages()) {
             _ if plan.seconds < minutes_min * 60 => Self::NotJudged { minutes_min },
             Some(memory) => Self::Judged(memory),
             None => Self::TooFewLooks,
         }
     }
+
+    fn tell(&self, name: &str, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "memory of {name}")?;
+        match self {
+            Self::NotJudged { minutes_min } => writeln!(
+                formatter,
+                ": whether it is flat was NOT JUDGED; that takes {minutes_min} minutes at this rate"
+            ),
+            Self::TooFewLooks => writeln!(formatter, ": NOT LOOKED AT for long enough"),
+            Self::Judged(memory) => writeln!(
+                formatter,
+                " over {} minutes with full caches: {} MB, growing by {} MB ({} MB an hour, {} bytes a message): {}",
+                memory.minutes,
+                memory.mean_mb,
+                memory.growth_mb,
+                memory.growth_mb_per_hour,
+                memory.growth_bytes_per_message,
+                flat(memory.is_flat)
+            ),
+        }
+    }
+}
+
+fn flat(is_flat: bool) -> &'static str {
+    if is_flat { "flat" } else { "NOT FLAT" }
 }
 
 /// How the load was kept up.
@@ -84,13 +117,13 @@ impl LoadKept {
 impl Report {
     /// Everything that does not hold.
     pub(crate) fn complaints(&self) -> Vec<String> {
-        let minutes = self.minutes.iter().flat_map(|minute| minute.complaints(self.messages_per_second));
-        let memory = match &self.flatness {
+        let minutes = self.minutes.iter().flat_map(|minute| minute.complaints(self.open_max));
+        let memory = self.flatness.iter().filter_map(|(name, flatness)| match flatness {
             Flatness::NotJudged { .. } => None,
-            Flatness::TooFewLooks => Some("memory was not looked at for long enough".to_owned()),
-            Flatness::Judged(memory) => (!memory.is_flat).then(|| "memory grows".to_owned()),
-        };
-        let disk = (self.disk.is_flat == Some(false))
+            Flatness::TooFewLooks => Some(format!("memory of {name} was not looked at for long enough")),
+            Flatness::Judged(memory) => (!memory.is_flat).then(|| format!("memory of {name} grows")),
+        });
+        let disk = (self.disk.and_then(|disk| disk.is_flat) == Some(false))
             .then(|| "a message costs more and more on the disk".to_owned());
         let missing = self.villain.missing();
         let villain = (!missing.is_empty()).then(|| format!("a tenant in bad faith never met {missing:?}"));
@@ -104,31 +137,21 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}", self.trial)?;
-        let flat = |is_flat: bool| if is_flat { "flat" } else { "NOT FLAT" };
-        match &self.flatness {
-            Flatness::NotJudged { minutes_min } => writeln!(
-                formatter,
-                "memory: whether it is flat was NOT JUDGED; that takes {minutes_min} minutes at this rate"
-            )?,
-            Flatness::TooFewLooks => writeln!(formatter, "memory: NOT LOOKED AT for long enough")?,
-            Flatness::Judged(memory) => writeln!(
-                formatter,
-                "memory over {} minutes with full caches: {} MB, growing by {} MB ({} MB an hour, {} bytes a message): {}",
-                memory.minutes,
-                memory.mean_mb,
-                memory.growth_mb,
-                memory.growth_mb_per_hour,
-                memory.growth_bytes_per_message,
-                flat(memory.is_flat)
-            )?,
+        let untold = |flatness: &Flatness| matches!(flatness, Flatness::NotJudged { .. });
+        match self.flatness.values().next() {
+            // It is the same for all.
+            Some(first) if self.flatness.values().all(untold) => first.tell("every process", formatter)?,
+            _ => self.flatness.iter().try_for_each(|(name, flatness)| flatness.tell(name, formatter))?,
         }
-        writeln!(
-            formatter,
-            "disk: {} bytes a message in the first half, {} in the second: {}",
-            self.disk.bytes_per_message_first_half,
-            self.disk.bytes_per_message_second_half,
-            self.disk.is_flat.map_or("too few messages to judge", flat)
-        )?;
+        if let Some(disk) = &self.disk {
+            writeln!(
+                formatter,
+                "disk: {} bytes a message in the first half, {} in the second: {}",
+                disk.bytes_per_message_first_half,
+                disk.bytes_per_message_second_half,
+                disk.is_flat.map_or("too few messages to judge", flat)
+            )?;
+        }
         let LoadKept { messages_per_second, late_ms_max, requests, refused } = self.load;
         writeln!(
             formatter,
@@ -146,6 +169,9 @@ impl fmt::Display for Report {
             formatter,
             "killed {kills} times, stopped {stops} times; its server killed {server_kills} times; {cpu_us_per_message} µs CPU a message"
         )?;
+        if let Some(strikes) = &self.strikes {
+            writeln!(formatter, "{strikes}")?;
+        }
         let complaints = self.complaints();
         if complaints.is_empty() {
             return write!(formatter, "everything that was judged holds");

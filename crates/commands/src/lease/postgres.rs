@@ -18,6 +18,8 @@ const CONNECTIONS: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How often a lease that changed hands in the very moment is asked for again.
 const TRIES: usize = 5;
+/// The same of what is asked at the start of a process.
+const TRIES_AT_START: usize = 10;
 
 /// The table of leases.
 pub const SCHEMA: Schema = Schema {
@@ -61,7 +63,15 @@ impl PostgresLeases {
     /// The server cannot be asked.
     pub async fn end_life(&self, holder: &str) -> Result<(), LeaseError> {
         let sql = "UPDATE kite_leases.leases SET holder = NULL WHERE holder = $1";
-        self.ask(sql, &[&holder]).await.map(drop)
+        let mut tried = 0;
+        // At a start of many processes at once the server may be slow, and nobody waits for this one yet.
+        loop {
+            tried += 1;
+            match self.ask(sql, &[&holder]).await {
+                Err(_) if tried < TRIES_AT_START => {}
+                ended => return ended.map(drop),
+            }
+        }
     }
 
     async fn ask(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, LeaseError> {

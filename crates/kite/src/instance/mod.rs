@@ -18,6 +18,7 @@ use kite_commands::seals::{SealTrust, SealWatch};
 use kite_commands::{Clock, Journal, WriteSide};
 use kite_domain::advice::AdviceSettings;
 use kite_event_store::{AppendError, SharedError, describe};
+use kite_nats::JetStreamQueue;
 use kite_projections::ReadModels;
 use kite_relay::{Desk, NetworkConnector, QueueLimits};
 use kite_runtime::{Host, HostPauses, Place, Post, ProjectorWatch, Reading, Staff};
@@ -75,6 +76,8 @@ struct Parts {
     trust: SealTrust,
     vitals: Vitals,
     clock: Arc<dyn Clock>,
+    /// The work queue, if other processes share it.
+    queue: Option<Arc<JetStreamQueue>>,
 }
 
 impl Instance {
@@ -320,6 +323,7 @@ impl Instance {
                 directory,
                 certificate: self.tls.as_ref().map(|tls| tls.certificate().clone()),
                 journal: write_side.journal.clone(),
+                queue: parts.queue.clone(),
                 vitals: parts.vitals.clone(),
                 standstill_max: TimeDelta::milliseconds(api.ready_standstill_ms_max.into()),
                 clock: parts.clock.clone(),
@@ -375,7 +379,8 @@ async fn furnish(config: &Config, log: &Log, threads: Threads) -> anyhow::Result
     if let Some(warning) = credentials::in_words(&vault, &write_side.directory.snapshot().relays) {
         tracing::warn!("{warning}");
     }
-    let staff = match queue::open(config, &write_side.directory, &threads).await? {
+    let queue = queue::open(config, &write_side.directory, &threads).await?;
+    let staff = match queue.clone() {
         None => Staff::new(threads, shared, QueueLimits::default()),
         Some(queue) => Staff::on_queue(threads, shared, queue),
     };
@@ -384,7 +389,7 @@ async fn furnish(config: &Config, log: &Log, threads: Threads) -> anyhow::Result
         None => staff,
     };
     let (trust, vitals) = (SealTrust::default(), Vitals::default());
-    Ok((Parts { write_side, models, trust, vitals, clock }, staff))
+    Ok((Parts { write_side, models, trust, vitals, clock, queue }, staff))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use kite_commands::seals::SealTrust;
 use kite_commands::{Clock, Journal, Vault};
 use kite_domain::instance::Originality;
 use kite_event_store::{Position, SharedError, describe};
+use kite_nats::JetStreamQueue;
 use kite_projections::ReadModels;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -46,6 +47,8 @@ pub(super) struct ProcessReadiness {
     pub(super) certificate: Option<ServerCertificate>,
     /// Whether a newer program writes to the log, too.
     pub(super) journal: Journal,
+    /// The work queue, if it is on servers and this process uses it.
+    pub(super) queue: Option<Arc<JetStreamQueue>>,
     /// How the disk and the clock are.
     pub(super) vitals: Vitals,
     pub(super) clock: Arc<dyn Clock>,
@@ -125,6 +128,14 @@ impl Readiness for ProcessReadiness {
             self.shared_models.iter().flat_map(|models| models.checks(head, now, self.standstill_max)),
         );
         // Alarms, and no reason to send requests elsewhere: everything else is as it should be.
+        if let Some(queue) = &self.queue {
+            let there = if queue.is_there() {
+                "its servers answer"
+            } else {
+                "no server can be reached: nothing is handed over"
+            };
+            checks.push(check("queue", None, there));
+        }
         let secrets = credentials::in_words(&self.vault, &self.directory.snapshot().relays);
         checks.push(check("secrets", None, secrets.as_deref().unwrap_or("credentials are encrypted")));
         checks.push(check("parked", None, &parked(standings.iter())));
@@ -283,6 +294,7 @@ mod tests {
                 directory: Directory::default(),
                 certificate: None,
                 journal: journal.clone(),
+                queue: None,
                 vitals: Vitals::default(),
                 clock: clock.clone(),
             };

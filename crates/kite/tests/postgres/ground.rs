@@ -66,7 +66,7 @@ impl Ground {
     fn settings_at(&self, server: &str, roles: &str) -> String {
         let url = self.database.url_for_at(&self.role, "secret", server);
         format!(
-            "roles = [{roles}]\n[store]\nengine = \"postgres\"\n[postgres]\nurl = \"{url}\"\nsslmode = \"disable\"\n"
+            "roles = [{roles}]\nshutdown_s_max = 60\n[store]\nengine = \"postgres\"\n[postgres]\nurl = \"{url}\"\nsslmode = \"disable\"\n"
         )
     }
 }

@@ -19,7 +19,8 @@ use ground::{Ground, Other};
 const MESSAGES: u64 = 3_000;
 /// How often something happens to one of the processes, or to its connections, while messages come in.
 const BLOWS: u64 = 9;
-const SOON: Duration = Duration::from_secs(60);
+/// How long a process may take to end; each of its parts has half of it.
+const SOON: Duration = Duration::from_secs(120);
 
 /// Where the read models of several processes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use kite_testkit::dice::Dice;
 use kite_testkit::nats::{Installation, Options, Server};
 use std::time::Duration;
 
-use super::ground::{Ground, Other};
 use super::super::support::Accepted;
+use super::ground::{Ground, Other};
 use super::{House, Load, with_seed};
 
 /// Messages to be accepted before the load stops.
@@ -16,6 +16,8 @@ const MESSAGES: u64 = 2_400;
 const BLOWS: u64 = 8;
 /// Longer than any lease.
 const LONG_PAUSE: Duration = Duration::from_secs(9);
+/// How often it is looked whether one has ended.
+const REVIVED_EVERY: Duration = Duration::from_secs(1);
 /// What runs beside the first API process: each of them twice or more.
 const OTHERS: [&str; 10] = [
     "\"router\"",
@@ -61,8 +63,19 @@ impl Many {
 
     /// Everything became final, and all that was promised held.
     async fn judge(self, accepted: &Accepted, stops: u64) -> anyhow::Result<()> {
-        self.house.judge(accepted, stops).await?;
-        self.others.into_iter().try_for_each(Other::end)
+        let Self { house, mut others, ground: _ground, nats: _nats } = self;
+        // One that was started while its connection was cut has ended by itself.
+        let revived = async {
+            loop {
+                others.iter_mut().try_for_each(Other::revive)?;
+                wait(REVIVED_EVERY).await;
+            }
+        };
+        tokio::select! {
+            judged = house.judge(accepted, stops) => drop(judged?),
+            failed = revived => return failed,
+        }
+        others.into_iter().try_for_each(Other::end)
     }
 }
 
@@ -107,11 +120,15 @@ async fn many_processes_lose_nothing_and_send_nothing_twice_over_kills_pauses_an
 }
 
 /// Longer than its leases: others have taken over when it goes on.
-#[expect(clippy::disallowed_methods, reason = "a process stands still in real time")]
 async fn pause(other: &mut Other) -> anyhow::Result<()> {
     other.process.pause()?;
-    tokio::time::sleep(LONG_PAUSE).await;
+    wait(LONG_PAUSE).await;
     other.process.resume()
+}
+
+#[expect(clippy::disallowed_methods, reason = "processes live in real time")]
+async fn wait(duration: Duration) {
+    tokio::time::sleep(duration).await;
 }
 
 async fn delete_stream(nats: &Server) -> anyhow::Result<()> {

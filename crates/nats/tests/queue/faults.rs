@@ -97,6 +97,35 @@ async fn the_stream_stays_shallow_and_a_password_passes_a_campaign() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_window_opens_although_work_keeps_coming_and_what_is_pulled_does_not_fill_it() {
+    let server = server().await;
+    let both = at(vec![server.url()]);
+    let publisher = Node::start(&both, true).await;
+    let worker = Node::start(&both, false).await;
+    for number in 0..40 {
+        publisher.put(job(number, MessageClass::Ad, 0..50)).await;
+    }
+    let alpha = job(0, MessageClass::Ad, 0..1).relay;
+    // Nothing is settled: what is put off stays with the process.
+    let mut number = 1_000;
+    wait_for("all to be pulled", WITHIN, async || {
+        number += 1;
+        publisher.put(job(number, MessageClass::Otp, 0..1)).await;
+        let taken = worker.queue.take(&alpha, crate::ground::want(WantedLanes::All)).await.unwrap();
+        drop(taken);
+        let [_, _, ads] = publisher.queue.waiting(&alpha);
+        (ads == 0 && left_to_pull(&both).await == 0).then_some(())
+    })
+    .await
+    .unwrap();
+}
+
+/// Parcels of advertisements that nobody has pulled.
+async fn left_to_pull(server: &kite_nats::Server) -> u64 {
+    Connection::open(server).await.unwrap().not_pulled("TEST_DISPATCH", "alpha_ad").await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_killed_and_comes_back_loses_nothing_that_it_acknowledged() {
     let mut server = server().await;
     let both = at(vec![server.url()]);

@@ -91,7 +91,7 @@ impl InProcessQueue {
     /// Forgets everything, also what is leased.
     pub fn clear(&self) {
         for cell in self.relays.read().values() {
-            cell.with(|lanes| *lanes = RelayLanes::new(self.limits));
+            cell.with(RelayLanes::clear);
         }
     }
 

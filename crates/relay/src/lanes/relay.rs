@@ -195,6 +195,11 @@ impl RelayLanes {
         }
     }
 
+    /// Forgets everything. What is leased later has numbers of its own all the same.
+    pub(super) fn clear(&mut self) {
+        *self = Self { leases_made: self.leases_made, ..Self::new(self.limits) };
+    }
+
     /// Messages waiting by class, delayed ones included.
     pub(super) fn depths(&self) -> [usize; 3] {
         [0, 1, 2].map(|class: usize| self.classes[class].messages() + self.classes[class].delayed.messages)

@@ -193,11 +193,13 @@ impl Server {
             state(id).is_none_or(|state| state == 'T').then_some(())
         })?;
         let started = children(id);
-        self.process.kill()?;
+        // Before the first one: whoever sees it end waits for no standby any more, and shows what only this server has to all that are
+        // left.
         for process in started.iter().filter_map(|id| Pid::from_raw(*id as i32)) {
-            // Most of them end by themselves when the first one is gone.
+            // One may have ended by itself.
             let _ = kill_process(process, Signal::KILL);
         }
+        self.process.kill()?;
         // While one of them is left the data belongs to it. Nobody may have asked yet how it ended.
         let has_ended = |id: &u32| state(*id).is_none_or(|state| state == 'Z');
         block_for("the end of all", PATIENCE, || started.iter().all(has_ended).then_some(()))

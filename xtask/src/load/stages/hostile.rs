@@ -41,7 +41,7 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
     let target = platform.target();
     let before = accepted_so_far(&platform).await?;
     let (relay, _) = RELAYS[0];
-    let crowd = Crowd::start(target.address, relay, plan.hostile_callers, ADDRESSES, &Conduct::ALL);
+    let crowd = Crowd::start(target.addresses[0], relay, plan.hostile_callers, ADDRESSES, &Conduct::ALL);
     let all = plan.hostile_callers as u64;
     wait_until("all callers in bad faith to be there", PATIENCE, async || crowd.seen().connected() >= all)
         .await?;

@@ -9,6 +9,7 @@ pub(crate) mod whole;
 
 use std::path::PathBuf;
 
+use super::cluster::LoadCluster;
 use super::server::LoadServer;
 
 /// How long and how much.
@@ -17,6 +18,8 @@ pub(crate) struct Plan {
     pub(crate) directory: PathBuf,
     /// The server in which everything is, if it is in PostgreSQL: a new database for each start.
     pub(crate) postgres: Option<LoadServer>,
+    /// The server of the work queue, and how many processes share it, if it is not one process.
+    pub(crate) cluster: Option<LoadCluster>,
     /// Each of the two disk measurements.
     pub(crate) store_seconds: u64,
     /// Each of the two acceptance measurements.

@@ -13,10 +13,8 @@ use serde_json::Value;
 use super::Plan;
 use crate::load::bodies::{self, Bulk};
 use crate::load::generator::{Pace, Run, Start, histogram_of, milliseconds, send};
-use crate::load::measure::{
-    Peaks, Sampler, cpu_seconds, cpu_seconds_by_thread, directory_bytes, written_bytes,
-};
-use crate::load::platform::{Platform, RELAYS};
+use crate::load::measure::{Peaks, Sampler, cpu_seconds, directory_bytes, written_bytes};
+use crate::load::platform::{NATS, Platform, RELAYS};
 use crate::load::report::{Report, Whole, hundredths};
 use crate::load::server;
 
@@ -49,8 +47,8 @@ pub(super) struct Loaded {
     pub(super) kite_cpu_seconds: f64,
     /// Written to the disk by Kite.
     pub(super) written_bytes: u64,
-    /// By the names of its threads.
-    threads_cpu_seconds: BTreeMap<String, f64>,
+    /// By the names of its threads, or of its processes and the server of their work queue.
+    parts_cpu_seconds: BTreeMap<String, f64>,
     relays_cpu_seconds: f64,
     generator_cpu_seconds: f64,
 }
@@ -74,7 +72,7 @@ pub(crate) async fn measure(plan: &Plan, platform: &Platform, report: &mut Repor
         rss_mb_max: (loaded.peaks.resident_bytes as f64 / 1e6).round(),
         cpu_us_per_message: loaded.kite_cpu_seconds * 1e6 / messages,
         written_bytes_per_message: (loaded.written_bytes as f64 / messages).round(),
-        cpu_us_per_message_by_thread: per_message(&loaded.threads_cpu_seconds, messages),
+        cpu_us_per_message_by_thread: per_message(&loaded.parts_cpu_seconds, messages),
         bytes_per_message: (directory_bytes(&platform.data())? as f64 / messages).round(),
         server_per_message: server_after
             .zip(server_before)
@@ -136,10 +134,10 @@ pub(super) async fn load(
     let requests_per_second = per_second / f64::from(plan.recipients);
     let requests = (requests_per_second * seconds).ceil() as u64;
     let before = accepted_so_far(platform).await?;
-    let cpu = [platform.kite_process(), platform.relays_process(), std::process::id()];
+    let cpu = [platform.relays_process(), std::process::id()];
     let cpu_before = cpu.map(cpu_seconds);
     let written_before = written_bytes(platform.kite_process())?;
-    let threads_before = cpu_seconds_by_thread(platform.kite_process())?;
+    let parts_before = platform.kite_cpu_seconds()?;
     let sampler = Sampler::start(platform);
 
     let start = Start::now();
@@ -151,12 +149,14 @@ pub(super) async fn load(
     let (elapsed, finishing) = (start.instant.elapsed(), ended.instant.elapsed());
 
     let peaks = sampler.stop().await?;
-    let mut used = [0.0; 3];
+    let mut used = [0.0; 2];
     for (at, before) in cpu_before.into_iter().enumerate() {
         used[at] = cpu_seconds(cpu[at])? - before?;
     }
-    let mut threads = cpu_seconds_by_thread(platform.kite_process())?;
-    threads.iter_mut().for_each(|(name, used)| *used -= threads_before.get(name).copied().unwrap_or(0.0));
+    let mut parts = platform.kite_cpu_seconds()?;
+    parts.iter_mut().for_each(|(name, used)| *used -= parts_before.get(name).copied().unwrap_or(0.0));
+    let of_kite = parts.iter().filter(|(name, _)| *name != NATS);
+    let kite_cpu_seconds = of_kite.map(|(_, used)| used).sum();
     Ok(Loaded {
         run,
         messages: count.messages,
@@ -164,11 +164,11 @@ pub(super) async fn load(
         elapsed,
         finishing,
         peaks,
-        kite_cpu_seconds: used[0],
+        kite_cpu_seconds,
         written_bytes: written_bytes(platform.kite_process())?.saturating_sub(written_before),
-        threads_cpu_seconds: threads,
-        relays_cpu_seconds: used[1],
-        generator_cpu_seconds: used[2],
+        parts_cpu_seconds: parts,
+        relays_cpu_seconds: used[0],
+        generator_cpu_seconds: used[1],
     })
 }
 
