@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every test, with the servers that they need, and what may be in the dependency tree.
 //!
-//! The tree comes first, then documentation tests, then all others, a short soak with everything in PostgreSQL, and a short one of
-//! many processes. A server or a tool that cannot be installed is a failure: nothing is skipped because of it.
+//! The tree comes first, then documentation tests, then all others, and a short soak of many processes with everything in PostgreSQL
+//! and the work queue on NATS. A server or a tool that cannot be installed is a failure: nothing is skipped because of it.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -66,24 +66,17 @@ fn commands(options: &TestOptions) -> Vec<Command> {
         tests.arg("--no-fail-fast");
         let mut in_postgres = cargo();
         in_postgres.args(["test", "-p", "kite-projections", "--lib"]);
-        return vec![tests, read_models_in_postgres(in_postgres), short_soak(), short_cluster()];
+        return vec![tests, read_models_in_postgres(in_postgres), short_cluster()];
     }
     let mut documentation = cargo();
     documentation.args(["test", "--quiet", "--doc", "--workspace"]);
     let mut in_postgres = cargo();
     in_postgres.args(["nextest", "run", "-p", "kite-projections"]);
-    vec![documentation, tests, read_models_in_postgres(in_postgres), short_soak(), short_cluster()]
+    vec![documentation, tests, read_models_in_postgres(in_postgres), short_cluster()]
 }
 
-/// With everything in PostgreSQL, and the binaries that the tests have built. Of a seed under which every part of it has something to
-/// do although it is short.
-fn short_soak() -> Command {
-    let mut soak = Command::new(built("xtask"));
-    soak.args(["soak", "--short", "--postgres", "--seed", "11"]);
-    soak
-}
-
-/// The same with many processes.
+/// With many processes, everything in PostgreSQL and the work queue on NATS, and the binaries that the tests have built. Of a seed under
+/// which every part of it has something to do although it is short.
 fn short_cluster() -> Command {
     let mut cluster = Command::new(built("xtask"));
     cluster.args(["cluster", "--short", "--seed", "11"]);

@@ -11,7 +11,7 @@ use super::ground::{Ground, Other};
 use super::{House, Load, with_seed};
 
 /// Messages to be accepted before the load stops.
-const MESSAGES: u64 = 2_400;
+const MESSAGES: u64 = 1_200;
 /// How often something happens while messages come in.
 const BLOWS: u64 = 8;
 /// Longer than any lease.
