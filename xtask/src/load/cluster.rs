@@ -1,14 +1,19 @@
 //! Kite as many processes, each with a role of its own, with the work queue on NATS.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
+use anyhow::ensure;
 use kite_testkit::nats::Server;
 use kite_testkit::process::Process;
 use kite_testkit::wait::free_address;
 
+use tokio::time::Instant;
+
 use super::measure::cpu_seconds;
+use super::platform::{PATIENCE, dress};
 use crate::paths::target;
 
 /// How many processes there are of the roles that a load is divided among.
@@ -32,9 +37,17 @@ pub(crate) struct LoadCluster {
 
 /// The processes beside the first, which has the role api.
 pub(crate) struct Others {
-    processes: Vec<(&'static str, Process)>,
+    processes: Vec<Other>,
     /// Where the other processes with the role api listen.
     pub(crate) addresses: Vec<SocketAddr>,
+    settings: Vec<(&'static str, String)>,
+}
+
+struct Other {
+    role: &'static str,
+    data: PathBuf,
+    listen: Option<SocketAddr>,
+    process: Process,
 }
 
 impl LoadCluster {
@@ -53,45 +66,71 @@ impl LoadCluster {
         cpu_seconds(self.process)
     }
 
-    /// Starts all but the first.
+    /// Starts all but the first. Of what one process does for all there are two.
     pub(crate) fn start_others(
         &self,
         directory: &Path,
-        dress: impl Fn(&mut Command),
+        settings: &[(&'static str, String)],
     ) -> anyhow::Result<Others> {
-        let mut roles = vec!["router,timekeeper", "publisher", "projector"];
+        let mut roles = ["router,timekeeper", "publisher", "projector"].repeat(2);
         roles.extend((0..self.size.workers).map(|_| "worker"));
         roles.extend((1..self.size.apis).map(|_| "api"));
-        let mut others = Others { processes: Vec::new(), addresses: Vec::new() };
+        let mut others = Others { processes: Vec::new(), addresses: Vec::new(), settings: settings.to_vec() };
         for (number, role) in roles.into_iter().enumerate() {
-            let mut command = Command::new(target().join("release/kite"));
-            command.args(["serve", "--roles", role, "--data"]).arg(directory.join(format!("kite-{number}")));
-            if role == "api" {
-                let address = free_address()?;
-                command.args(["--listen", &address.to_string()]);
-                others.addresses.push(address);
-            }
-            dress(&mut command);
-            others.processes.push((role, Process::start(role, &mut command)?));
+            let data = directory.join(format!("kite-{number}"));
+            let listen = if role == "api" { Some(free_address()?) } else { None };
+            others.addresses.extend(listen);
+            let process = others.run(role, &data, listen)?;
+            others.processes.push(Other { role, data, listen, process });
         }
         Ok(others)
     }
 }
 
 impl Others {
+    fn run(&self, role: &str, data: &Path, listen: Option<SocketAddr>) -> anyhow::Result<Process> {
+        let mut command = Command::new(target().join("release/kite"));
+        command.args(["serve", "--roles", role, "--data"]).arg(data);
+        if let Some(address) = listen {
+            command.args(["--listen", &address.to_string()]);
+        }
+        dress(&mut command, &self.settings);
+        Process::start(role, &mut command)
+    }
+
+    /// Stops each of them with SIGTERM and starts it again, one after the other, with so much time between.
+    pub(crate) async fn restart(&mut self, pause: Duration) -> anyhow::Result<()> {
+        for place in 0..self.processes.len() {
+            tokio::time::sleep_until(Instant::now() + pause).await;
+            let other = &mut self.processes[place];
+            let status = other.process.terminate(PATIENCE)?;
+            ensure!(status.success(), "{} ended with {status}\n{}", other.role, other.process.log());
+            let Other { role, data, listen, .. } = &self.processes[place];
+            let process = self.run(role, data, *listen)?;
+            self.processes[place].process = process;
+        }
+        Ok(())
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> u32 {
+        self.processes.len() as u32
+    }
+
     /// CPU time so far, of each by its role.
     pub(crate) fn cpu_seconds(&self) -> anyhow::Result<Vec<(&'static str, f64)>> {
-        self.processes.iter().map(|(role, process)| Ok((*role, cpu_seconds(process.id())?))).collect()
+        let used = |other: &Other| Ok((other.role, cpu_seconds(other.process.id())?));
+        self.processes.iter().map(used).collect()
     }
 
     /// What they have printed last.
     pub(crate) fn log(&self) -> String {
-        let logs = self.processes.iter().map(|(role, process)| format!("{role}:\n{}", process.log()));
-        logs.collect::<Vec<_>>().join("\n")
+        let log = |other: &Other| format!("{}:\n{}", other.role, other.process.log());
+        self.processes.iter().map(log).collect::<Vec<_>>().join("\n")
     }
 
     /// All of them, to ask them to end.
     pub(crate) fn into_processes(self) -> impl Iterator<Item = Process> {
-        self.processes.into_iter().map(|(_, process)| process)
+        self.processes.into_iter().map(|other| other.process)
     }
 }

@@ -101,6 +101,8 @@ enum StageName {
     Growth,
     /// Two thousand hostile callers beside two thousand messages a second.
     Hostile,
+    /// One-time passwords while each process of a cluster is restarted: only with --profile cluster, and only if it is asked for.
+    Restart,
 }
 
 /// Builds everything optimised, then measures.
@@ -217,6 +219,7 @@ async fn measure_all(plan: &Plan, options: &LoadOptions) -> anyhow::Result<Repor
     }
     let is_wanted = |stage: StageName| match options.only.is_empty() {
         _ if is_left_out(stage) => false,
+        true if stage == StageName::Restart => false,
         true => stage != StageName::Search || !options.quick,
         false => options.only.contains(&stage),
     };
@@ -233,8 +236,8 @@ async fn measure_all(plan: &Plan, options: &LoadOptions) -> anyhow::Result<Repor
     if wanted(StageName::Accept) {
         stages::acceptance::measure(plan, &mut report).await.context("stage accept")?;
     }
-    if [StageName::Whole, StageName::Search, StageName::Otp].into_iter().any(is_wanted) {
-        let platform = platform::Platform::start(plan, platform::Roles::All).await?;
+    if [StageName::Whole, StageName::Search, StageName::Otp, StageName::Restart].into_iter().any(is_wanted) {
+        let mut platform = platform::Platform::start(plan, platform::Roles::All).await?;
         if wanted(StageName::Whole) {
             let profiler =
                 options.flame_graph.as_deref().map(|svg| Profiler::start(platform.kite_process(), svg));
@@ -249,6 +252,9 @@ async fn measure_all(plan: &Plan, options: &LoadOptions) -> anyhow::Result<Repor
         }
         if wanted(StageName::Otp) {
             stages::otp::measure(plan, &platform, &mut report).await.context("stage otp")?;
+        }
+        if wanted(StageName::Restart) {
+            stages::restart::measure(&mut platform, &mut report).await.context("stage restart")?;
         }
         platform.stop()?;
     }

@@ -43,7 +43,7 @@ const RELAY_KEY: &str = "load-relay-key";
 const RECEIPT_SECRET: &str = "whsec_bG9hZC1yZWNlaXB0cy1zaGFyZWQtc2VjcmV0ISE=";
 const TENANT: &str = "load";
 /// How long a process may take to start or to stop.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Which parts of Kite run.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -86,7 +86,7 @@ impl Platform {
     pub(crate) async fn start_with(
         plan: &Plan,
         roles: Roles,
-        settings: &[(&str, String)],
+        settings: &[(&'static str, String)],
     ) -> anyhow::Result<Self> {
         let data = tempfile::tempdir_in(&plan.directory)?;
         let mut settings = settings.to_vec();
@@ -101,10 +101,9 @@ impl Platform {
         for (name, value) in plan.cluster.iter().flat_map(LoadCluster::settings) {
             settings.push((name, value));
         }
-        let dress = |command: &mut Command| dress(command, &settings);
-        let kite = start_kite(data.path(), address, roles, plan.cluster.is_some(), dress)?;
+        let kite = start_kite(data.path(), address, roles, plan.cluster.is_some(), &settings)?;
         let others = match &plan.cluster {
-            Some(cluster) => Some((cluster.start_others(data.path(), dress)?, cluster.clone())),
+            Some(cluster) => Some((cluster.start_others(data.path(), &settings)?, cluster.clone())),
             None => None,
         };
         let ready = wait_until_ready(&format!("http://{address}/healthz"), PATIENCE).await;
@@ -119,6 +118,11 @@ impl Platform {
     pub(crate) fn target(&self) -> Target {
         let others = self.others.iter().flat_map(|(others, _)| others.addresses.iter().copied());
         Target { addresses: [self.address].into_iter().chain(others).collect(), key: self.tenant_key.clone() }
+    }
+
+    /// The other processes of Kite, if there are any.
+    pub(crate) fn others(&mut self) -> Option<&mut Others> {
+        self.others.as_mut().map(|(others, _)| others)
     }
 
     /// CPU time of all processes of Kite so far: by threads if it is one, else by roles.
@@ -254,11 +258,11 @@ fn start_kite(
     address: SocketAddr,
     roles: Roles,
     is_one_of_many: bool,
-    dress: impl Fn(&mut Command),
+    settings: &[(&'static str, String)],
 ) -> anyhow::Result<Process> {
     let mut command = Command::new(target().join("release/kite"));
     command.args(["serve", "--listen", &address.to_string(), "--data"]).arg(directory.join("kite"));
-    dress(&mut command);
+    dress(&mut command, settings);
     if is_one_of_many {
         command.args(["--roles", "api"]);
     }
@@ -272,7 +276,7 @@ fn start_kite(
 }
 
 /// What each process of Kite is told.
-fn dress(command: &mut Command, settings: &[(&str, String)]) {
+pub(super) fn dress(command: &mut Command, settings: &[(&'static str, String)]) {
     // One tenant has the machine for itself.
     command.env("KITE_LIMITS__TENANT__OPEN_MESSAGES_MAX", "1000000000");
     command.env("KITE_LIMITS__TENANT__REQUESTS_PER_SECOND", "1000000");

@@ -5,6 +5,7 @@ pub(crate) mod disk;
 pub(crate) mod growth;
 pub(crate) mod hostile;
 pub(crate) mod otp;
+pub(crate) mod restart;
 pub(crate) mod whole;
 
 use std::path::PathBuf;

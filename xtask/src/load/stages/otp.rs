@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::Plan;
 use super::whole::accepted_so_far;
 use crate::load::bodies::{self, Bulk, OTP_PREFIX, otp_recipient};
-use crate::load::generator::{Pace, Run, histogram_of, milliseconds, send};
+use crate::load::generator::{Pace, Run, Target, histogram_of, milliseconds, send};
 use crate::load::platform::{Platform, RELAYS};
 use crate::load::report::{Otp, Report};
 
@@ -29,11 +29,12 @@ const CAMPAIGN_NUMBER: u32 = 1_000;
 /// The first number of the passwords beside the campaign.
 const SECOND_ROUND: u32 = 1_000_000;
 /// Time that all messages may take to become final.
-const PATIENCE: Duration = Duration::from_secs(300);
+pub(super) const PATIENCE: Duration = Duration::from_secs(300);
 
 pub(crate) async fn measure(plan: &Plan, platform: &Platform, report: &mut Report) -> anyhow::Result<()> {
     let before = accepted_so_far(platform).await?;
-    let idle = passwords(plan, platform, 0, IDLE_PER_SECOND).await?;
+    let target = platform.target();
+    let idle = passwords(&target, plan.otps, 0, IDLE_PER_SECOND).await?;
     let before = before + idle.count()?.messages;
     platform.wait_until_final(before, PATIENCE).await?;
     let idle = latencies(platform, &idle, 0).await?;
@@ -43,11 +44,10 @@ pub(crate) async fn measure(plan: &Plan, platform: &Platform, report: &mut Repor
     let campaign = (0..requests)
         .map(|number| bodies::bulk(Bulk::Advertisement, CAMPAIGN_NUMBER + number, per_request))
         .collect();
-    let target = platform.target();
     let at_once = Pace::Open { per_second: 1e6, requests: u64::from(requests) };
     let (campaign, beside, open) = tokio::join!(
         send(&target, at_once, 4, campaign),
-        passwords(plan, platform, SECOND_ROUND, CAMPAIGN_PER_SECOND),
+        passwords(&target, plan.otps, SECOND_ROUND, CAMPAIGN_PER_SECOND),
         open_when_done(plan, platform),
     );
     let (campaign, beside) = (campaign?, beside?);
@@ -67,11 +67,17 @@ pub(crate) async fn measure(plan: &Plan, platform: &Platform, report: &mut Repor
     Ok(())
 }
 
-async fn passwords(plan: &Plan, platform: &Platform, first: u32, per_second: f64) -> anyhow::Result<Run> {
-    let bodies = (0..plan.otps).map(|number| bodies::otp(first + number)).collect();
-    let pace = Pace::Open { per_second, requests: u64::from(plan.otps) };
-    let run = send(&platform.target(), pace, CONNECTIONS, bodies).await?;
-    ensure!(run.count()?.messages == u64::from(plan.otps), "not every one-time password was accepted");
+/// So many passwords, the first of this number.
+pub(super) async fn passwords(
+    target: &Target,
+    count: u32,
+    first: u32,
+    per_second: f64,
+) -> anyhow::Result<Run> {
+    let bodies = (0..count).map(|number| bodies::otp(first + number)).collect();
+    let pace = Pace::Open { per_second, requests: u64::from(count) };
+    let run = send(target, pace, CONNECTIONS, bodies).await?;
+    ensure!(run.count()?.messages == u64::from(count), "not every one-time password was accepted");
     Ok(run)
 }
 
@@ -97,7 +103,7 @@ struct Arrivals {
 }
 
 /// From the intended time of each request to the arrival of its message. Every one has to have arrived.
-async fn latencies(platform: &Platform, run: &Run, first: u32) -> anyhow::Result<Histogram<u64>> {
+pub(super) async fn latencies(platform: &Platform, run: &Run, first: u32) -> anyhow::Result<Histogram<u64>> {
     let mut arrived_us = HashMap::new();
     for (relay, _) in RELAYS {
         let mut after = Some(0);
