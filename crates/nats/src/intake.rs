@@ -82,7 +82,10 @@ impl Intake {
         let mut made = self.streams.connection.made.clone();
         made.mark_unchanged();
         let mut until = Instant::now() + PULL_FOR + ANSWER_LATE;
-        let count = usize::try_from(self.local.ask(self.class)).unwrap_or(1);
+        let count = self.local.ask(self.class);
+        if count == 0 {
+            return Ok(());
+        }
         let mut batch = consumer.batch().max_messages(count).expires(PULL_FOR).messages().await?;
         loop {
             tokio::select! {

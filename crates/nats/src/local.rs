@@ -62,10 +62,10 @@ impl Local {
     }
 
     /// So many parcels of a class are asked for now. Whoever still waits then asks again.
-    pub(crate) fn ask(&self, class: MessageClass) -> u32 {
+    pub(crate) fn ask(&self, class: MessageClass) -> usize {
         let mut count = 0;
         self.wanted.send_modify(|wanted| count = std::mem::take(&mut wanted[place(class)]));
-        count.max(1)
+        usize::try_from(count).unwrap_or(1)
     }
 
     /// A worker asks. If there is nothing, it is pulled.
@@ -101,7 +101,7 @@ impl Local {
 
     /// Somebody here has found work for a relay that this process works for.
     pub(crate) async fn put(&self, job: Job) -> Result<Put, QueueError> {
-        self.state.lock().untaken[place(job.class)].get_or_insert_with(Instant::now);
+        self.comes_back(std::slice::from_ref(&job));
         self.lanes.put(job).await
     }
 
@@ -129,6 +129,7 @@ impl Local {
         let is_kept = |job: &Job| job.waits == Waits::ForTheRelay || job.not_before_ms <= until_ms;
         let rest: Vec<Job> = rest.into_iter().filter(is_kept).collect();
         let jobs = self.state.lock().leases.remove(&lease).unwrap_or_default();
+        self.comes_back(&rest);
         // Before they can be taken again.
         let ackers = self.done(&jobs, &rest);
         // The lanes are in memory: they always answer.
@@ -153,9 +154,18 @@ impl Local {
         ackers
     }
 
+    /// These are to be taken again, by somebody here or elsewhere.
+    fn comes_back(&self, jobs: &[Job]) {
+        let mut state = self.state.lock();
+        for job in jobs {
+            state.untaken[place(job.class)].get_or_insert_with(Instant::now);
+        }
+    }
+
     /// The holder of a lease died: it is looked at again, here.
     pub(crate) fn abandon(&self, lease: u64) {
-        self.state.lock().leases.remove(&lease);
+        let jobs = self.state.lock().leases.remove(&lease).unwrap_or_default();
+        self.comes_back(&jobs);
         self.lanes.abandon(&self.relay, lease);
     }
 
@@ -167,26 +177,35 @@ impl Local {
 
     /// What is due and nobody here takes others may have: the process has no share of the relay any more.
     pub(crate) async fn give_back(&self, now: DateTime<Utc>) -> Option<Word> {
-        {
-            let mut state = self.state.lock();
-            let mut over = state.untaken.iter().zip(UNTAKEN_MAX);
-            let is_over = over.any(|(since, max)| since.is_some_and(|since| since.elapsed() > max));
-            if !is_over {
-                return None;
-            }
-            state.untaken = [None; 3];
-        }
+        let is_over = {
+            let state = self.state.lock();
+            let over = state.untaken.iter().zip(UNTAKEN_MAX);
+            let over = over.map(|(since, max)| since.is_some_and(|since| since.elapsed() > max));
+            over.collect::<Vec<_>>()
+        };
+        let lanes = match is_over[..] {
+            [false, false, false] => return None,
+            [true, false, false] => WantedLanes::OtpOnly,
+            _ => WantedLanes::All,
+        };
         let mut jobs = Vec::new();
-        let want = Want { messages_max: u32::MAX, lanes: WantedLanes::All, now };
+        let want = Want { messages_max: u32::MAX, lanes, now };
         while let Ok(Taken::Lease(lease)) = self.lanes.take(&self.relay, want).await {
             let _ = self.lanes.settle(&self.relay, lease.id, Vec::new()).await;
             jobs.extend(lease.jobs);
         }
-        // Whoever wants some asks again.
-        self.wanted.send_replace([0; 3]);
+        // What is not due yet is looked at again.
+        let waiting = self.lanes.waiting(&self.relay);
+        for ((untaken, waiting), _) in
+            self.state.lock().untaken.iter_mut().zip(waiting).zip(&is_over).filter(|(_, is_over)| **is_over)
+        {
+            *untaken = (waiting > 0).then(Instant::now);
+        }
         if jobs.is_empty() {
             return None;
         }
+        // Whoever wants some asks again.
+        self.wanted.send_replace([0; 3]);
         let word = self.let_go(Some(&jobs), AckKind::Nak(None));
         // A parcel of which something is worked on stays, and so does the rest of it.
         for job in jobs {

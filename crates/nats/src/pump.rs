@@ -111,7 +111,8 @@ impl Pump {
     /// Whether something waits for which there is no room.
     fn has_no_room(&self, room: Room) -> bool {
         let [passwords, notices, ads] = self.lanes.waiting(&self.relay);
-        !room.passwords && passwords > 0 || !room.others && notices + ads > 0
+        // Without room for passwords nothing is taken, so that they go first.
+        !room.passwords && passwords + notices + ads > 0 || !room.others && notices + ads > 0
     }
 
     async fn until(&self, due: Option<DateTime<Utc>>) {

@@ -140,7 +140,12 @@ impl Sampler {
     pub(crate) fn start(platform: &Platform) -> Self {
         let (stop, stopped) = watch::channel(false);
         let mut sampling = JoinSet::new();
-        sampling.spawn(sample(platform.kite_process(), platform.metrics(), stopped));
+        sampling.spawn(sample(
+            platform.kite_process(),
+            platform.metrics(),
+            platform.is_one_process(),
+            stopped,
+        ));
         Self { stop, sampling }
     }
 
@@ -154,13 +159,16 @@ impl Sampler {
 async fn sample(
     process: u32,
     metrics: super::platform::Metrics,
+    is_one_process: bool,
     mut stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<Peaks> {
     let mut peaks = Peaks::default();
     loop {
         let resident = resident_bytes(process)?;
         let text = metrics.read().await?;
-        let lag_ms = metric_max(&text, "kite_projector_lag_seconds").unwrap_or(0.0) * 1_000.0;
+        // Of many processes another one has the projectors.
+        let lag = metric_max(&text, "kite_projector_lag_seconds").or((!is_one_process).then_some(0.0));
+        let lag_ms = lag.context("no lag in /metrics")? * 1_000.0;
         peaks.resident_bytes = peaks.resident_bytes.max(resident);
         peaks.projector_lag_ms = peaks.projector_lag_ms.max(lag_ms);
         if *stopped.borrow() {

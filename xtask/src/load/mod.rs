@@ -215,7 +215,7 @@ async fn measure_all(plan: &Plan, options: &LoadOptions) -> anyhow::Result<Repor
         plan.postgres.is_some() && matches!(stage, StageName::Store | StageName::Accept | StageName::Growth)
     };
     if let Some(stage) = options.only.iter().find(|stage| is_left_out(**stage)) {
-        bail!("--profile postgres: there is no stage {stage:?} of a log in PostgreSQL");
+        bail!("there is no stage {stage:?} of a log in PostgreSQL");
     }
     let is_wanted = |stage: StageName| match options.only.is_empty() {
         _ if is_left_out(stage) => false,

@@ -37,7 +37,7 @@ pub(crate) const FROM_PHONE: &str = "0212345678";
 pub(crate) const RELAYS: [(&str, u32); 3] = [("alpha", 5_000), ("beta", 3_000), ("gamma", 2_000)];
 
 /// What the server of the work queue is called among the processes.
-pub(crate) const NATS: &str = "nats-server";
+const NATS: &str = "nats-server";
 const ADMIN_KEY: &str = "the-admin-key-of-the-load";
 const RELAY_KEY: &str = "load-relay-key";
 const RECEIPT_SECRET: &str = "whsec_bG9hZC1yZWNlaXB0cy1zaGFyZWQtc2VjcmV0ISE=";
@@ -108,6 +108,9 @@ impl Platform {
         };
         let ready = wait_until_ready(&format!("http://{address}/healthz"), PATIENCE).await;
         ready.with_context(|| kite.log())?;
+        for address in others.iter().flat_map(|(others, _)| &others.addresses) {
+            wait_until_ready(&format!("http://{address}/healthz"), PATIENCE).await?;
+        }
         let admin = Client { address, key: ADMIN_KEY.to_owned() };
         let tenant_key = set_up(&admin, &addresses).await?;
         let relay_admin = Url::parse(&addresses.admin)?;
@@ -118,6 +121,11 @@ impl Platform {
     pub(crate) fn target(&self) -> Target {
         let others = self.others.iter().flat_map(|(others, _)| others.addresses.iter().copied());
         Target { addresses: [self.address].into_iter().chain(others).collect(), key: self.tenant_key.clone() }
+    }
+
+    /// Whether one process of Kite does everything.
+    pub(crate) fn is_one_process(&self) -> bool {
+        self.others.is_none()
     }
 
     /// The other processes of Kite, if there are any.
@@ -134,6 +142,15 @@ impl Platform {
         }
         used.insert(NATS.to_owned(), cluster.cpu_seconds()?);
         Ok(used)
+    }
+
+    /// CPU time of all processes of Kite together, with that of threads that have ended.
+    pub(crate) fn all_cpu_seconds(&self) -> anyhow::Result<f64> {
+        let of_others = match &self.others {
+            Some((others, _)) => others.cpu_seconds()?.iter().map(|(_, used)| used).sum(),
+            None => 0.0,
+        };
+        Ok(cpu_seconds(self.kite.id())? + of_others)
     }
 
     /// Kite's process id.

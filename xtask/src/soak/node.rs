@@ -134,6 +134,8 @@ impl Node {
         if kite.is_running()? {
             return Ok(false);
         }
+        // Its last lines may not have been read yet.
+        kite.wait(PATIENCE)?;
         let printed = kite.log();
         ensure!(could_not_begin(&printed), "{} has ended by itself\n{printed}", self.name);
         self.is_gone()?;
@@ -172,6 +174,11 @@ impl Node {
     pub(super) fn stop(&mut self) -> anyhow::Result<()> {
         self.cpu_seconds_before = self.cpu_seconds()?;
         let Some(kite) = &mut self.kite else { return Ok(()) };
+        if !kite.is_running()? {
+            kite.wait(PATIENCE)?;
+            ensure!(could_not_begin(&kite.log()), "{} has ended by itself\n{}", self.name, kite.log());
+            return self.is_gone();
+        }
         let status = kite.terminate(PATIENCE)?;
         // One that has not come so far as to listen to signals ends by them.
         let has_begun = !kite.printed().is_empty() && !could_not_begin(&kite.log());

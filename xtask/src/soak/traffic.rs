@@ -43,7 +43,8 @@ pub(super) struct Taken {
 impl Taken {
     fn add(&mut self, request: Request, sent: Sent, is_kept: bool) -> anyhow::Result<()> {
         self.messages += sent.messages;
-        if is_kept {
+        // One at least, however short the run is.
+        if is_kept || self.kept.is_empty() {
             self.kept.push((request, sent.id.clone()));
         }
         match self.sendings.insert(sent.id.as_str().into(), sent) {

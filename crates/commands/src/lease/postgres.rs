@@ -6,7 +6,7 @@ use deadpool_postgres::{Object, Pool};
 use kite_postgres::{Connector, OpenError, Rights, Schema, Server, check_server};
 use smol_str::SmolStr;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
 
@@ -20,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const TRIES: usize = 5;
 /// The same of what is asked at the start of a process.
 const TRIES_AT_START: usize = 10;
+const START_PAUSE: Duration = Duration::from_millis(200);
 
 /// The table of leases.
 pub const SCHEMA: Schema = Schema {
@@ -68,7 +69,7 @@ impl PostgresLeases {
         loop {
             tried += 1;
             match self.ask(sql, &[&holder]).await {
-                Err(_) if tried < TRIES_AT_START => {}
+                Err(_) if tried < TRIES_AT_START => sleep_until(Instant::now() + START_PAUSE).await,
                 ended => return ended.map(drop),
             }
         }
@@ -112,19 +113,21 @@ impl Leases for PostgresLeases {
                    OR known.ends_at + $4 * interval '1 millisecond' <= clock_timestamp()
              RETURNING epoch";
         let after_ms = after.num_milliseconds();
+        // Whoever stands by looks often, and is not to write each time.
         let look = format!(
-            "SELECT holder, {ENDS_IN} FROM kite_leases.leases WHERE name = $1 AND holder IS NOT NULL"
+            "SELECT holder, {ENDS_IN} FROM kite_leases.leases WHERE name = $1 AND holder <> $2
+                    AND ends_at + $3 * interval '1 millisecond' > clock_timestamp()"
         );
         for _ in 0..TRIES {
+            if let Some(row) = self.ask(&look, &[&lease, &holder, &(after_ms as f64)]).await?.first() {
+                let by = SmolStr::new(row.get::<_, &str>(0));
+                let ends_in = TimeDelta::milliseconds(row.get::<_, i64>(1)) + after;
+                return Ok(Acquired::Taken { by, ends_in });
+            }
             let taken =
                 self.ask(TAKE, &[&lease, &holder, &(self.term_ms() as f64), &(after_ms as f64)]).await?;
             if let Some(row) = taken.first() {
                 return Ok(Acquired::Granted(self.granted(row)));
-            }
-            if let Some(row) = self.ask(&look, &[&lease]).await?.first() {
-                let by = SmolStr::new(row.get::<_, &str>(0));
-                let ends_in = TimeDelta::milliseconds(row.get::<_, i64>(1)) + after;
-                return Ok(Acquired::Taken { by, ends_in });
             }
         }
         Err(LeaseError::unavailable("the lease goes from hand to hand"))

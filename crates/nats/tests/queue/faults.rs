@@ -120,6 +120,25 @@ async fn a_full_window_opens_although_work_keeps_coming_and_what_is_pulled_does_
     .unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_notice_passes_a_window_that_was_full_of_passwords() {
+    let server = server().await;
+    let both = at(vec![server.url()]);
+    let publisher = Node::start(&both, true).await;
+    // As many as fit, and none that waits.
+    publisher.put(job(0, MessageClass::Otp, 0..400)).await;
+    let alpha = job(0, MessageClass::Otp, 0..1).relay;
+    let is_out = async || (publisher.queue.waiting(&alpha) == [0; 3]).then_some(());
+    wait_for("the passwords to be published", WITHIN, is_out).await.unwrap();
+    publisher.put(job(1, MessageClass::Notice, 0..1)).await;
+    let worker = Node::start(&both, false).await;
+    let mut passwords = Vec::new();
+    while passwords.iter().map(kite_relay::queue::Lease::len).sum::<usize>() < 400 {
+        passwords.push(worker.take(WantedLanes::OtpOnly).await);
+    }
+    assert_eq!(worker.take(WantedLanes::All).await.class, MessageClass::Notice);
+}
+
 /// Parcels of advertisements that nobody has pulled.
 async fn left_to_pull(server: &kite_nats::Server) -> u64 {
     Connection::open(server).await.unwrap().not_pulled("TEST_DISPATCH", "alpha_ad").await.unwrap()

@@ -14,7 +14,7 @@ use super::Plan;
 use crate::load::bodies::{self, Bulk};
 use crate::load::generator::{Pace, Run, Start, histogram_of, milliseconds, send};
 use crate::load::measure::{Peaks, Sampler, cpu_seconds, directory_bytes, written_bytes};
-use crate::load::platform::{NATS, Platform, RELAYS};
+use crate::load::platform::{Platform, RELAYS};
 use crate::load::report::{Report, Whole, hundredths};
 use crate::load::server;
 
@@ -138,6 +138,7 @@ pub(super) async fn load(
     let cpu_before = cpu.map(cpu_seconds);
     let written_before = written_bytes(platform.kite_process())?;
     let parts_before = platform.kite_cpu_seconds()?;
+    let kite_before = platform.all_cpu_seconds()?;
     let sampler = Sampler::start(platform);
 
     let start = Start::now();
@@ -155,8 +156,6 @@ pub(super) async fn load(
     }
     let mut parts = platform.kite_cpu_seconds()?;
     parts.iter_mut().for_each(|(name, used)| *used -= parts_before.get(name).copied().unwrap_or(0.0));
-    let of_kite = parts.iter().filter(|(name, _)| *name != NATS);
-    let kite_cpu_seconds = of_kite.map(|(_, used)| used).sum();
     Ok(Loaded {
         run,
         messages: count.messages,
@@ -164,7 +163,7 @@ pub(super) async fn load(
         elapsed,
         finishing,
         peaks,
-        kite_cpu_seconds,
+        kite_cpu_seconds: platform.all_cpu_seconds()? - kite_before,
         written_bytes: written_bytes(platform.kite_process())?.saturating_sub(written_before),
         parts_cpu_seconds: parts,
         relays_cpu_seconds: used[0],
