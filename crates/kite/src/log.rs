@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail, ensure};
 use kite_commands::clock::{Ids, SystemIds};
-use kite_commands::lease::{Leases, PostgresLeases, TERM};
+use kite_commands::lease::{LeaseError, Leases, PostgresLeases, TERM};
 use kite_event_store::sqlite::SqliteOptions;
 use kite_event_store::{EventStore, LogIndex, PostgresEventStore, SharedError, SqliteEventStore};
 use kite_projections::postgres::{Postgres, PostgresOptions};
@@ -17,6 +17,21 @@ use tokio::sync::watch;
 use crate::config::{Config, Engine};
 use crate::data_dir::{LOG, LOG_ID, refuse_backup};
 use crate::private::{private_directory, refuse_foreign};
+
+/// How often a server is asked that is slow because many processes start at once, and the pause between.
+const TRIES_AT_START: usize = 10;
+const START_PAUSE: Duration = Duration::from_millis(200);
+
+/// Gives back what a former life of this process held.
+async fn end_life(leases: &PostgresLeases, life: &str) -> Result<(), LeaseError> {
+    for _ in 1..TRIES_AT_START {
+        if leases.end_life(life).await.is_ok() {
+            return Ok(());
+        }
+        tokio::time::sleep_until(tokio::time::Instant::now() + START_PAUSE).await;
+    }
+    leases.end_life(life).await
+}
 
 /// Tells for how long a log has not answered.
 pub(crate) type Silence = Box<dyn Fn() -> Duration + Send + Sync>;
@@ -87,7 +102,7 @@ impl Log {
         let mut own = OwnDirectory::take(directory, &store.log_id().to_string())?;
         if !own.life.is_empty() {
             // Whose directory this was is dead: what it held need not wait for the time of its leases.
-            leases.end_life(&own.life).await.context("cannot use the leases")?;
+            end_life(&leases, &own.life).await.context("cannot use the leases")?;
         }
         // Only now: what cannot be given back yet is given back at the next start.
         let life = SystemIds.next().to_string();

@@ -6,7 +6,7 @@ use deadpool_postgres::{Object, Pool};
 use kite_postgres::{Connector, OpenError, Rights, Schema, Server, check_server};
 use smol_str::SmolStr;
 use std::time::Duration;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
 
@@ -18,9 +18,6 @@ const CONNECTIONS: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How often a lease that changed hands in the very moment is asked for again.
 const TRIES: usize = 5;
-/// The same of what is asked at the start of a process.
-const TRIES_AT_START: usize = 10;
-const START_PAUSE: Duration = Duration::from_millis(200);
 
 /// The table of leases.
 pub const SCHEMA: Schema = Schema {
@@ -64,15 +61,7 @@ impl PostgresLeases {
     /// The server cannot be asked.
     pub async fn end_life(&self, holder: &str) -> Result<(), LeaseError> {
         let sql = "UPDATE kite_leases.leases SET holder = NULL WHERE holder = $1";
-        let mut tried = 0;
-        // At a start of many processes at once the server may be slow, and nobody waits for this one yet.
-        loop {
-            tried += 1;
-            match self.ask(sql, &[&holder]).await {
-                Err(_) if tried < TRIES_AT_START => sleep_until(Instant::now() + START_PAUSE).await,
-                ended => return ended.map(drop),
-            }
-        }
+        self.ask(sql, &[&holder]).await.map(drop)
     }
 
     async fn ask(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, LeaseError> {
