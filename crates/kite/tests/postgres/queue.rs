@@ -146,13 +146,14 @@ async fn delete_stream(nats: &Server) -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rolling_restart_of_all_processes_under_load_loses_nothing_and_leaves_nothing_in_doubt()
+async fn a_rolling_restart_of_one_process_of_each_role_under_load_loses_nothing_and_leaves_nothing_in_doubt()
 -> anyhow::Result<()> {
     with_seed(async |seed| {
         let mut many = Many::start(seed).await?;
         let load = Load::start(&many.house, MESSAGES, seed)?;
         let mut load = load.wait_for_accepted(&many.house, 1).await?;
-        for place in 0..OTHERS.len() {
+        // One of each role, so that another one goes on.
+        for place in (0..OTHERS.len()).step_by(2).chain([OTHERS.len() - 1]) {
             let moment = MESSAGES / (OTHERS.len() as u64 + 1) * (place as u64 + 1);
             load = load.wait_for_accepted(&many.house, moment).await?;
             many.others[place].stop_and_restart()?;
