@@ -4,9 +4,9 @@
 //! publisher ──► lanes ──pump──► stream, a subject per relay and class ──intake──► lanes ──► workers
 //! ```
 //! - The lanes of the publisher's process order the jobs, as they do in a single process: turns of tenants, shares of classes,
-//!   times. The pump ([`pump`]) keeps the stream shallow, about two seconds of a relay's rate, so that a password never stands
+//!   times. The pump (`pump.rs`) keeps the stream shallow, about two seconds of a relay's rate, so that a password never stands
 //!   behind a campaign that was published before.
-//! - A worker's process pulls what its idle workers can take ([`intake`]), and says of what it holds that it is worked on. It
+//! - A worker's process pulls what its idle workers can take (`intake.rs`), and says of what it holds that it is worked on. It
 //!   acknowledges a parcel when everything that follows from it is in the log; what a process held that died or stands still is
 //!   given to others.
 //! - Nothing here is the truth. The server may lose what it acknowledged: it syncs its files to disk once in a while. What shows no
