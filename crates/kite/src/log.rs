@@ -18,21 +18,6 @@ use crate::config::{Config, Engine};
 use crate::data_dir::{LOG, LOG_ID, refuse_backup};
 use crate::private::{private_directory, refuse_foreign};
 
-/// How often a server is asked that is slow because many processes start at once, and the pause between.
-const TRIES_AT_START: usize = 10;
-const START_PAUSE: Duration = Duration::from_millis(200);
-
-/// Gives back what a former life of this process held.
-async fn end_life(leases: &PostgresLeases, life: &str) -> Result<(), LeaseError> {
-    for _ in 1..TRIES_AT_START {
-        if leases.end_life(life).await.is_ok() {
-            return Ok(());
-        }
-        tokio::time::sleep_until(tokio::time::Instant::now() + START_PAUSE).await;
-    }
-    leases.end_life(life).await
-}
-
 /// Tells for how long a log has not answered.
 pub(crate) type Silence = Box<dyn Fn() -> Duration + Send + Sync>;
 
@@ -261,6 +246,21 @@ fn refuse_other(directory: &Path) -> anyhow::Result<()> {
     );
     refuse_foreign(directory, LOG_ID)?;
     private_directory(directory)
+}
+
+/// How often a server is asked that is slow because many processes start at once, and the pause between.
+const TRIES_AT_START: usize = 10;
+const START_PAUSE: Duration = Duration::from_millis(200);
+
+/// Gives back what a former life of this process held.
+async fn end_life(leases: &PostgresLeases, life: &str) -> Result<(), LeaseError> {
+    for _ in 1..TRIES_AT_START {
+        if leases.end_life(life).await.is_ok() {
+            return Ok(());
+        }
+        tokio::time::sleep_until(tokio::time::Instant::now() + START_PAUSE).await;
+    }
+    leases.end_life(life).await
 }
 
 /// A data directory that is this process's for as long as this is there. Its file says which log its read models are made from,

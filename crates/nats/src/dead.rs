@@ -1,5 +1,7 @@
 //! Jobs that were not understood: put aside with the reason, and a way back.
 
+use async_nats::jetstream::consumer::DeliverPolicy;
+use async_nats::jetstream::consumer::pull::OrderedConfig;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::RawMessageErrorKind;
 use async_nats::{HeaderMap, Message};
@@ -88,8 +90,6 @@ impl DeadLetters {
     /// # Errors
     /// If the server does not answer.
     pub async fn list(&self, from: u64, limit: usize) -> Result<Vec<DeadLetter>, Failure> {
-        use async_nats::jetstream::consumer::DeliverPolicy;
-        use async_nats::jetstream::consumer::pull::OrderedConfig;
         let stream = self.streams.connection.jetstream.get_stream(self.streams.names.dead()).await?;
         let state = &stream.cached_info().state;
         let (start, last) = (from.max(state.first_sequence).max(1), state.last_sequence);

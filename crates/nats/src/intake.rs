@@ -16,13 +16,12 @@ use crate::dead;
 use crate::local::{Local, Word, place};
 use crate::metrics::{Parcels, parcels};
 use crate::parcel::Parcel;
+use crate::pauses::{FAILED_PAUSE, pause};
 use crate::streams::Streams;
 
 /// How long the server keeps a request for parcels. One of which it forgets (its leader died) is made again soon after.
 const PULL_FOR: Duration = Duration::from_secs(2);
 const ANSWER_LATE: Duration = Duration::from_millis(500);
-/// The pause after a failure.
-const FAILED_PAUSE: Duration = Duration::from_millis(300);
 /// What could neither be understood nor kept comes again after this long.
 const UNKEPT_PAUSE: Duration = Duration::from_secs(5);
 
@@ -130,9 +129,4 @@ impl Intake {
             let _ = self.words.send(word);
         }
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "waits for the network; nothing is decided here")]
-async fn pause(duration: Duration) {
-    tokio::time::sleep(duration).await;
 }

@@ -23,6 +23,7 @@ mod local;
 mod metrics;
 mod names;
 mod parcel;
+mod pauses;
 mod pump;
 mod queue;
 mod streams;

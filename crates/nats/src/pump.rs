@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::metrics::{Parcels, parcels};
 use crate::parcel::Parcel;
+use crate::pauses::{FAILED_PAUSE, LAST_WITHIN, pause};
 use crate::streams::Streams;
 use crate::window::{Flow, Room, Window};
 
@@ -26,11 +27,6 @@ use crate::window::{Flow, Room, Window};
 const ON_THEIR_WAY_MAX: usize = 64;
 /// How often a full stream is looked at while something waits.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// The pause after a failure.
-const FAILED_PAUSE: Duration = Duration::from_millis(300);
-
-/// How long the last ones may take at a stop.
-const LAST_WITHIN: Duration = Duration::from_secs(1);
 
 /// How much each relay takes now.
 pub(crate) type Flows = Arc<dyn Fn(&RelayId) -> Flow + Send + Sync>;
@@ -88,6 +84,12 @@ impl Pump {
                 break;
             }
             let is_to_look = look.is_none() && self.has_no_room(room);
+            let seen = async {
+                match &mut look {
+                    Some(look) => std::pin::Pin::new(look).await,
+                    None => pending().await,
+                }
+            };
             tokio::select! {
                 Some(Published { class, messages, is_stored }) = on_their_way.next() => {
                     window.end(class, messages, is_stored);
@@ -95,7 +97,7 @@ impl Pump {
                 Ok(()) = arrivals.changed() => {}
                 () = self.until(due) => {}
                 () = tokio::time::sleep_until(next_look), if is_to_look => look = Some(Box::pin(self.look())),
-                seen = async { look.as_mut().expect("it is looked").await }, if look.is_some() => {
+                seen = seen => {
                     if let Some(parcels) = seen {
                         window.seen(parcels, flow);
                     }
@@ -194,9 +196,4 @@ fn wanted(room: Room, stops: bool) -> Option<WantedLanes> {
         // Passwords go first.
         (false, _) => None,
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "waits for the network or a time that the lanes name")]
-async fn pause(duration: Duration) {
-    tokio::time::sleep(duration).await;
 }

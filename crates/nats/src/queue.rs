@@ -21,14 +21,13 @@ use crate::intake::Intake;
 use crate::local::{Local, Word};
 use crate::metrics::reachable;
 use crate::names::Names;
+use crate::pauses::{LAST_WITHIN, pause};
 use crate::pump::{Flows, Pump};
 use crate::streams::{StreamLimits, Streams};
 use crate::window::Flow;
 
 /// How often the server is told what is worked on.
 const IN_PROGRESS_EVERY: Duration = Duration::from_secs(2);
-/// How long a word to the server may take, and the last ones at a stop.
-const LAST_WITHIN: Duration = Duration::from_secs(1);
 /// How often it is looked for what nobody takes.
 const UNTAKEN_EVERY: Duration = Duration::from_millis(250);
 
@@ -387,9 +386,4 @@ fn every(period: Duration) -> Interval {
     let mut interval = interval(period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
-}
-
-#[expect(clippy::disallowed_methods, reason = "waits for workers to end what they do")]
-async fn pause(duration: Duration) {
-    tokio::time::sleep(duration).await;
 }

@@ -15,10 +15,11 @@ use tokio::time::Instant;
 
 use crate::connect::{Connection, OpenError};
 use crate::names::{Names, consumer};
+use crate::pauses::pause;
 use crate::window::lane;
 
 /// What was given out and of which nobody says that it is worked on is given to others after this long.
-pub(crate) const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(7);
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(7);
 /// For so long a repeat is recognised.
 const REPEATS_KNOWN: Duration = Duration::from_secs(120);
 /// Parcels that may be out at once, of one relay and class: those that wait for a relay to come back, most of all.
@@ -108,7 +109,7 @@ impl Streams {
             // A server may have a stream that takes nothing, if it was deleted and made at the same time. All of it is in the log.
             tracing::warn!("the stream of the work queue takes nothing for a while: it is made anew");
             *self.refused_since.lock() = None;
-            jetstream.delete_stream(self.names.jobs()).await?;
+            self.connection.delete_stream(&self.names.jobs()).await?;
         }
         for name in [self.names.jobs(), self.names.dead()] {
             if jetstream.get_stream(&name).await.is_err() {
@@ -201,9 +202,4 @@ impl Streams {
         let made = self.connection.jetstream.create_consumer_on_stream(config, self.names.jobs()).await;
         Ok(made?)
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "waits for the server")]
-async fn pause(duration: Duration) {
-    tokio::time::sleep(duration).await;
 }

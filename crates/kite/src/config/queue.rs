@@ -63,6 +63,9 @@ pub struct NatsSettings {
     pub dead_days_max: u32,
 }
 
+/// What does not fit into the stream at all would be tried for ever.
+const JOBS_BYTES_MIN: i64 = 1 << 20;
+
 impl NatsSettings {
     /// The servers that are meant.
     ///
@@ -87,6 +90,11 @@ impl NatsSettings {
         ] {
             ensure!(value > 0, "nats.{key}: {value} would let nothing be kept");
         }
+        ensure!(
+            self.jobs_bytes_max >= JOBS_BYTES_MIN,
+            "nats.jobs_bytes_max: {} is less than {JOBS_BYTES_MIN}, which one parcel of jobs may need",
+            self.jobs_bytes_max
+        );
         let has_certificate = given(&self.certificate_file).is_some();
         ensure!(
             has_certificate == given(&self.key_file).is_some(),
@@ -148,6 +156,7 @@ mod tests {
             ("prefix = \"a.b\"", "nats.prefix: has 1 to 32"),
             ("replicas = 2", "nats.replicas: 2 is not 1, 3 or 5"),
             ("jobs_bytes_max = 0", "nats.jobs_bytes_max: 0 would"),
+            ("jobs_bytes_max = 1000", "nats.jobs_bytes_max: 1000 is less than 1048576"),
             ("dead_days_max = 0", "nats.dead_days_max: 0 would"),
             ("tls = true\ncertificate_file = \"own.pem\"", "nats.certificate_file and nats.key_file"),
             (

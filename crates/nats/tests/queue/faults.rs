@@ -169,6 +169,28 @@ async fn a_server_that_is_killed_and_comes_back_loses_nothing_that_it_acknowledg
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_full_stream_does_not_take_waits_with_the_publisher() {
+    let server = server().await;
+    let both = at(vec![server.url()]);
+    // Room for fewer parcels than the window has.
+    let small = kite_nats::StreamLimits { jobs_bytes_max: 1_500, ..limits(1) };
+    let publisher = Node::start_with(&both, true, small).await;
+    let all: Vec<_> = (0..20).map(|number| job(number, MessageClass::Notice, 0..50)).collect();
+    for job in &all {
+        publisher.put(job.clone()).await;
+    }
+    let until = crate::ground::in_ms(1_500);
+    wait_for("it to be tried again and again", WITHIN, async || {
+        (crate::ground::in_ms(0) > until).then_some(())
+    })
+    .await
+    .unwrap();
+    assert!((1..8).contains(&left(&both).await), "{} parcels fit", left(&both).await);
+    let worker = Node::start_with(&both, false, small).await;
+    worker.work_off(all).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_is_deleted_is_made_again_and_takes_what_is_put() {
     let server = server().await;
     let both = at(vec![server.url()]);
