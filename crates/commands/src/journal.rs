@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use kite_domain::event::{DecodeError, Event};
 use kite_domain::slug::TenantId;
 use kite_event_store::{
-    AppendError, Appended, Batch, BatchMode, EventStore, Expected, Filter, Metadata, NewEvent, Position,
+    AppendError, Appended, Batch, BatchMode, EventStore, Expected, Filter, Metadata, NewEvent, Page, Position,
     ReadError, RecordedEvent, StreamAppend, StreamName, Tail, TraceParent,
 };
 use sha2::{Digest, Sha256};
@@ -304,7 +304,20 @@ impl Journal {
         limit: usize,
         filter: &Filter,
     ) -> Result<(Vec<Told>, Position), JournalError> {
-        let page = self.store.read_all(after, limit, filter).await?;
+        self.understand_page(self.store.read_all(after, limit, filter).await?)
+    }
+
+    /// [`Journal::read_all`] for whoever is woken when the head moves, see [`EventStore::read_told`].
+    pub async fn read_told(
+        &self,
+        after: Position,
+        limit: usize,
+        filter: &Filter,
+    ) -> Result<(Vec<Told>, Position), JournalError> {
+        self.understand_page(self.store.read_told(after, limit, filter).await?)
+    }
+
+    fn understand_page(&self, page: Page) -> Result<(Vec<Told>, Position), JournalError> {
         let told = page.events.into_iter().map(|one| self.understand(one)).collect::<Result<_, _>>()?;
         Ok((told, page.next))
     }

@@ -304,7 +304,7 @@ impl Router {
         // Only a paused sending is waited for here until it is over.
         let ends = (!self.paused.is_empty()).then_some(EventKind::SendingCompleted);
         let filter = Filter::kinds(ours.into_iter().chain(ends));
-        let (told, next) = self.lots.journal().read_all(position, PAGE, &filter).await?;
+        let (told, next) = self.lots.journal().read_told(position, PAGE, &filter).await?;
         for told in &told {
             self.note(&told.event).await?;
         }

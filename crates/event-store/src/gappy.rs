@@ -139,6 +139,11 @@ impl<S: EventStore> EventStore for GappyEventStore<S> {
         Ok(Page { events: self.gaps.all_recorded(page.events), next: self.gaps.next(after, page.next) })
     }
 
+    async fn read_told(&self, after: Position, limit: usize, filter: &Filter) -> Result<Page, ReadError> {
+        let page = self.inner.read_told(self.gaps.within(after), limit, filter).await?;
+        Ok(Page { events: self.gaps.all_recorded(page.events), next: self.gaps.next(after, page.next) })
+    }
+
     async fn read_kept(&self, after: Position, limit: usize) -> Result<KeptPage, ReadError> {
         let page = self.inner.read_kept(self.gaps.within(after), limit).await?;
         Ok(KeptPage {

@@ -279,6 +279,12 @@ pub trait EventStore: Send + Sync + 'static {
     /// `after` is 0, a position that the store has returned, or one below the position of an event.
     async fn read_all(&self, after: Position, limit: usize, filter: &Filter) -> Result<Page, ReadError>;
 
+    /// Like [`EventStore::read_all`], for whoever waits for [`EventStore::head`] before reading again: what is after the
+    /// position that was told there may be left out. So nobody asks a server for what is known not to be there.
+    async fn read_told(&self, after: Position, limit: usize, filter: &Filter) -> Result<Page, ReadError> {
+        self.read_all(after, limit, filter).await
+    }
+
     /// Like [`EventStore::read_all`] for every event, but from the storage and never from memory. An event that
     /// cannot be read is reported in its place and does not affect the others.
     async fn read_kept(&self, after: Position, limit: usize) -> Result<KeptPage, ReadError> {

@@ -151,6 +151,12 @@ impl Readers {
     /// Waits until the tables hold everything up to `position`. False: not within the time.
     pub(crate) async fn wait_for(&self, position: Position, timeout: Duration) -> bool {
         let mut receiver = self.position.subscribe();
+        if *receiver.borrow() >= position {
+            return true;
+        }
+        if let Source::Server(postgres, _) = &self.source {
+            postgres.is_waited_for();
+        }
         let reached = tokio::time::timeout(timeout, receiver.wait_for(|at| *at >= position)).await;
         if matches!(reached, Ok(Ok(_))) {
             return true;

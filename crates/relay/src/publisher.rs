@@ -303,7 +303,7 @@ impl Worker for Publisher {
 
     async fn step(&mut self) -> Result<Step, WorkerError> {
         let room = self.put_left().await.map_err(FeedError::into_worker_error)?;
-        let page = self.feeder.journal().read_all(self.position, PAGE, &self.filter()).await;
+        let page = self.feeder.journal().read_told(self.position, PAGE, &self.filter()).await;
         let (told, next) = page.map_err(WorkerError::from)?;
         for told in &told {
             if let Event::SendingResumed(resumed) = &told.event {

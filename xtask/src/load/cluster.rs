@@ -12,6 +12,7 @@ use kite_testkit::wait::free_address;
 
 use tokio::time::Instant;
 
+use super::generator::Start;
 use super::measure::cpu_seconds;
 use super::platform::{PATIENCE, dress};
 use crate::paths::target;
@@ -41,6 +42,13 @@ pub(crate) struct Others {
     /// Where the other processes with the role api listen.
     pub(crate) addresses: Vec<SocketAddr>,
     settings: Vec<(&'static str, String)>,
+}
+
+/// A process that was stopped and started again, and between which times that may be felt.
+pub(crate) struct Restarted {
+    pub(crate) role: &'static str,
+    pub(crate) from_us: u64,
+    pub(crate) until_us: u64,
 }
 
 struct Other {
@@ -98,18 +106,23 @@ impl Others {
         Process::start(role, &mut command)
     }
 
-    /// Stops each of them with SIGTERM and starts it again, one after the other, with so much time between.
-    pub(crate) async fn restart(&mut self, pause: Duration) -> anyhow::Result<()> {
+    /// Stops each of them with SIGTERM and starts it again, one after the other, with so much time between. What comes of a
+    /// restart within half of that time counts as its own.
+    pub(crate) async fn restart(&mut self, pause: Duration) -> anyhow::Result<Vec<Restarted>> {
+        let mut restarted = Vec::new();
         for place in 0..self.processes.len() {
             tokio::time::sleep_until(Instant::now() + pause).await;
+            let from_us = Start::now().epoch_us();
             let other = &mut self.processes[place];
             let status = other.process.terminate(PATIENCE)?;
             ensure!(status.success(), "{} ended with {status}\n{}", other.role, other.process.log());
             let Other { role, data, listen, .. } = &self.processes[place];
             let process = self.run(role, data, *listen)?;
             self.processes[place].process = process;
+            let until_us = Start::now().epoch_us() + pause.as_micros() as u64 / 2;
+            restarted.push(Restarted { role: self.processes[place].role, from_us, until_us });
         }
-        Ok(())
+        Ok(restarted)
     }
 
     /// How many there are.

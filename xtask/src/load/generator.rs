@@ -150,6 +150,11 @@ impl Start {
         Self { instant: Instant::now(), epoch_us: epoch.as_micros() as u64 }
     }
 
+    /// In microseconds since 1970.
+    pub(crate) fn epoch_us(&self) -> u64 {
+        self.epoch_us
+    }
+
     fn epoch_us_at(&self, offset: Duration) -> u64 {
         self.epoch_us + offset.as_micros() as u64
     }

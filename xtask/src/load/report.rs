@@ -48,7 +48,7 @@ pub(crate) struct Report {
     ratios: BTreeMap<&'static str, f64>,
     /// What explains the figures, for people.
     #[serde(skip)]
-    notes: Vec<(&'static str, f64)>,
+    notes: Vec<(String, f64)>,
 }
 
 /// A stage that writes events.
@@ -150,8 +150,8 @@ pub(crate) fn hundredths(value: f64) -> f64 {
 
 impl Report {
     /// Adds something that explains the figures.
-    pub(crate) fn note(&mut self, what: &'static str, value: f64) {
-        self.notes.push((what, value));
+    pub(crate) fn note(&mut self, what: impl Into<String>, value: f64) {
+        self.notes.push((what.into(), value));
     }
 
     /// Divides the figures that there are by each other.

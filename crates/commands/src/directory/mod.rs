@@ -234,6 +234,15 @@ impl Directory {
         self.inner.stands_still.load(Ordering::Relaxed)
     }
 
+    /// For whoever is woken when the head moves: reads on as far as the head has told, and once in a while to the end.
+    async fn follow(&self, journal: &Journal) -> Result<bool, JournalError> {
+        let mut place = self.inner.place.lock().await;
+        match journal.is_shared() && self.is_current(journal) {
+            true => self.read_pages(journal, &mut place, Reach::Told).await,
+            false => self.read_on(journal, place).await,
+        }
+    }
+
     /// [`Directory::catch_up`] that returns the position reached.
     pub(crate) async fn read_until(&self, journal: &Journal) -> Result<Position, JournalError> {
         self.catch_up(journal).await?;
@@ -245,12 +254,27 @@ impl Directory {
         journal: &Journal,
         mut place: MutexGuard<'_, Place>,
     ) -> Result<bool, JournalError> {
-        let filter = Filter::kinds(in_force::KINDS.into_iter().chain(REFUSAL_KINDS));
         let read = self.inner.reads.fetch_add(1, Ordering::SeqCst) + 1;
         let read_at_ms = journal.now().timestamp_millis();
+        let has_news = self.read_pages(journal, &mut place, Reach::End).await?;
+        self.inner.read_at_ms.store(read_at_ms, Ordering::Relaxed);
+        self.inner.last_whole_read.store(read, Ordering::SeqCst);
+        Ok(has_news)
+    }
+
+    async fn read_pages(
+        &self,
+        journal: &Journal,
+        place: &mut Place,
+        reach: Reach,
+    ) -> Result<bool, JournalError> {
+        let filter = Filter::kinds(in_force::KINDS.into_iter().chain(REFUSAL_KINDS));
         let mut has_news = false;
         loop {
-            let page = journal.read_all(place.position, PAGE, &filter).await;
+            let page = match reach {
+                Reach::Told => journal.read_told(place.position, PAGE, &filter).await,
+                Reach::End => journal.read_all(place.position, PAGE, &filter).await,
+            };
             match &page {
                 Ok(_) => self.inner.stands_still.store(false, Ordering::Relaxed),
                 Err(JournalError::Decode { .. }) => self.inner.stands_still.store(true, Ordering::Relaxed),
@@ -271,8 +295,6 @@ impl Directory {
                 break;
             }
         }
-        self.inner.read_at_ms.store(read_at_ms, Ordering::Relaxed);
-        self.inner.last_whole_read.store(read, Ordering::SeqCst);
         if let Some(memory) = self.inner.memory.get() {
             self.inner.recent.write().forget_until(memory.refusals_position());
         }
@@ -405,6 +427,15 @@ fn envelope(recorded: &RecordedEvent) -> Envelope<'_> {
     Envelope { stream: &recorded.stream, version: recorded.version, by }
 }
 
+/// How far the log is read.
+#[derive(Debug, Clone, Copy)]
+enum Reach {
+    /// As far as the head has told.
+    Told,
+    /// As far as it goes.
+    End,
+}
+
 /// Keeps the directory of a process up to date with what other processes write.
 pub struct DirectoryFeed {
     directory: Directory,
@@ -425,7 +456,7 @@ impl Worker for DirectoryFeed {
     }
 
     async fn step(&mut self) -> Result<Step, WorkerError> {
-        match self.directory.catch_up(&self.journal).await {
+        match self.directory.follow(&self.journal).await {
             Ok(true) => Ok(Step::Worked),
             Ok(false) => Ok(Step::Idle(None)),
             Err(error) => Err(error.into()),

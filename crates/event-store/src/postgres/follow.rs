@@ -248,6 +248,8 @@ pub(super) struct Follower {
     pub(super) pool: Pool,
     pub(super) queue: Arc<Queue>,
     pub(super) teller: Teller,
+    /// How long it waits after a word of news for more of them.
+    pub(super) gather: Duration,
 }
 
 impl Follower {
@@ -302,6 +304,7 @@ impl Follower {
         }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "waits for what others write; nothing is decided here")]
     async fn read_on_and_on(&self, client: &Client, woken: &Notify) -> LostLook {
         let begin = async {
             client.batch_execute("LISTEN kite_log").await?;
@@ -324,41 +327,47 @@ impl Follower {
                 return error;
             }
             // Whether somebody has told of news or not.
-            let _ = timeout(LOOK_EVERY, woken.notified()).await;
+            let is_told = timeout(LOOK_EVERY, woken.notified()).await.is_ok();
+            if is_told && !self.gather.is_zero() {
+                sleep(self.gather).await;
+            }
         }
     }
 
     /// Reads what is new into memory, and tells of it.
     async fn read_on(&self, client: &Client) -> Result<(), LostLook> {
-        let (_, newest) = timeout(LOOK_TIMEOUT, look(client)).await.map_err(|_| LostLook::TooLong)??;
-        self.teller.head.note_answer();
-        while self.teller.head.recent.head() < newest.position {
+        loop {
             let after = self.teller.head.recent.head();
             let reader = self.pool.get().await.map_err(LostLook::NoReader)?;
-            let everything = Filter::everything();
-            let reading = reading::page(&reader, after, PAGE_EVENTS, &everything);
-            match timeout(LOOK_TIMEOUT, reading).await.map_err(|_| LostLook::TooLong)? {
-                Ok(page) => {
-                    self.teller.push(page.events);
-                    if self.teller.head.recent.head() == after {
-                        tracing::error!(after, until = newest.position, "events of the log are missing");
-                        self.teller.pass_over(newest);
+            let reading = reading::news(&reader, after, PAGE_EVENTS);
+            let read = timeout(LOOK_TIMEOUT, reading).await.map_err(|_| LostLook::TooLong)?;
+            let end = match read {
+                Ok((events, end)) => {
+                    self.teller.push(events);
+                    if end > after && self.teller.head.recent.head() == after {
+                        tracing::error!(after, until = end, "events of the log are missing");
+                        self.pass_over(client).await?;
                     }
+                    end
                 }
                 Err(ReadError::Unreadable(reason)) => {
                     let reason = describe(&reason);
-                    tracing::error!(
-                        after,
-                        until = newest.position,
-                        reason,
-                        "there are events that cannot be read"
-                    );
-                    self.teller.pass_over(newest);
+                    tracing::error!(after, reason, "there are events that cannot be read");
+                    self.pass_over(client).await?
                 }
                 Err(error) => return Err(LostLook::Read(error)),
-            }
+            };
             self.teller.head.note_answer();
+            if self.teller.head.recent.head() >= end {
+                return Ok(());
+            }
         }
-        Ok(())
+    }
+
+    /// What cannot be read is passed over, up to the end. Returns where that is.
+    async fn pass_over(&self, client: &Client) -> Result<Position, LostLook> {
+        let (_, newest) = timeout(LOOK_TIMEOUT, look(client)).await.map_err(|_| LostLook::TooLong)??;
+        self.teller.pass_over(newest);
+        Ok(newest.position)
     }
 }

@@ -60,6 +60,9 @@ pub struct PostgresOptions {
     pub readers: usize,
     /// A call that takes longer counts as lost.
     pub call_timeout: Duration,
+    /// How long whoever follows the log waits after a word of news for more of them: nothing in a process that has to do
+    /// something about each event at once, and otherwise a while, so that it is not woken by each.
+    pub gather: Duration,
 }
 
 impl PostgresOptions {
@@ -74,6 +77,7 @@ impl PostgresOptions {
             recent_bytes_max: 32 * 1024 * 1024,
             readers: 8,
             call_timeout: Duration::from_secs(30),
+            gather: Duration::ZERO,
         }
     }
 }
@@ -146,8 +150,9 @@ impl PostgresEventStore {
             teller.clone(),
             &options,
         );
+        let (gather, follower_queue) = (options.gather, Arc::clone(&queue));
         let follower =
-            follow::Follower { pool: connector.pool(1)?, connector, queue: Arc::clone(&queue), teller };
+            follow::Follower { pool: connector.pool(1)?, connector, queue: follower_queue, teller, gather };
         let running = Running { writer: tokio::spawn(writer.run()), follower: tokio::spawn(follower.run()) };
         Ok(Self { log_id, queue, pool, head, told, running: Mutex::new(Some(running)) })
     }
@@ -262,6 +267,13 @@ impl EventStore for PostgresEventStore {
             self.head.note(last.into());
         }
         Ok(page)
+    }
+
+    async fn read_told(&self, after: Position, limit: usize, filter: &Filter) -> Result<Page, ReadError> {
+        if after >= *self.told.borrow() && self.queue.stopped().borrow().is_none() {
+            return Ok(Page { events: Vec::new(), next: after });
+        }
+        self.read_all(after, limit, filter).await
     }
 
     async fn read_kept(&self, after: Position, limit: usize) -> Result<KeptPage, ReadError> {

@@ -244,12 +244,31 @@ pub(super) async fn page(
     Ok(Page { events: all_readable(events)?, next })
 }
 
+/// What comes after a position, and where the log ends.
+pub(super) async fn news(
+    client: &Client,
+    after: Position,
+    limit: usize,
+) -> Result<(Vec<RecordedEvent>, Position), ReadError> {
+    let (page, head) = page_and_head(client, after, limit, &Filter::everything()).await?;
+    Ok((all_readable(page.events)?, head))
+}
+
 pub(super) async fn kept_page(
     client: &Client,
     after: Position,
     limit: usize,
     filter: &Filter,
 ) -> Result<KeptPage, ReadError> {
+    Ok(page_and_head(client, after, limit, filter).await?.0)
+}
+
+async fn page_and_head(
+    client: &Client,
+    after: Position,
+    limit: usize,
+    filter: &Filter,
+) -> Result<(KeptPage, Position), ReadError> {
     let kinds: Option<Vec<&str>> =
         filter.kinds.as_ref().map(|kinds| kinds.iter().map(SmolStr::as_str).collect());
     let wanted = limit.min(ANSWER_EVENTS) as i64;
@@ -257,7 +276,7 @@ pub(super) async fn kept_page(
     // What lies beyond every position has nothing after it.
     let from = signed(after).min(i64::MAX - LOOKED_AT_MAX);
     let rows = rows(client, PAGE, &[&from, &looked_at, &wanted, &ANSWER_BYTES, &kinds]).await?;
-    let Some(first) = rows.first() else { return Ok(KeptPage { events: Vec::new(), next: after }) };
+    let Some(first) = rows.first() else { return Ok((KeptPage { events: Vec::new(), next: after }, after)) };
     let (head, is_cut) = (first.get::<_, i64>("head"), first.get::<_, bool>("is_cut"));
     let is_event = |row: &&Row| row.get::<_, Option<i64>>(0).is_some();
     let events: Vec<KeptEvent> = rows.iter().filter(is_event).map(kept).collect();
@@ -267,7 +286,7 @@ pub(super) async fn kept_page(
         _ if is_cut => after,
         _ => looked_up_to.max(after),
     };
-    Ok(KeptPage { events, next })
+    Ok((KeptPage { events, next }, head as Position))
 }
 
 pub(super) async fn position_before(client: &Client, time: DateTime<Utc>) -> Result<Position, ReadError> {

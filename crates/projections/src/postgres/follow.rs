@@ -46,6 +46,11 @@ impl Followed {
         }
     }
 
+    /// Whether anybody waits for it to come further.
+    fn is_waited_for(&self) -> bool {
+        self.position.receiver_count() > 0
+    }
+
     /// The schema that is shown.
     pub(super) fn schema(&self) -> String {
         schema_of(self.model, self.generation.load(Ordering::Acquire))
@@ -99,12 +104,18 @@ async fn within<T>(
     Ok(timeout(time, asked).await.map_err(|_| Lost::Silent)??)
 }
 
-/// Follows them for as long as it is let. Tells whether the server says nothing at all.
+/// Follows them for as long as it is let; whoever begins to wait for one of them says that a look is due. Tells whether the
+/// server says nothing at all.
 #[expect(clippy::disallowed_methods, reason = "this is the loop that waits")]
-pub(super) async fn follow(connector: Connector, followed: Vec<Arc<Followed>>, silence: Silence) {
+pub(super) async fn follow(
+    connector: Connector,
+    followed: Vec<Arc<Followed>>,
+    is_due: Arc<Notify>,
+    silence: Silence,
+) {
     let mut was_lost = false;
     loop {
-        let Err(lost) = follow_once(&connector, &followed, &silence, &mut was_lost).await;
+        let Err(lost) = follow_once(&connector, &followed, &is_due, &silence, &mut was_lost).await;
         silence.set(lost.is_silence());
         if !std::mem::replace(&mut was_lost, true) {
             let error = describe(&lost);
@@ -118,15 +129,17 @@ pub(super) async fn follow(connector: Connector, followed: Vec<Arc<Followed>>, s
 async fn follow_once(
     connector: &Connector,
     followed: &[Arc<Followed>],
+    is_due: &Notify,
     silence: &Silence,
     was_lost: &mut bool,
 ) -> Result<Infallible, Lost> {
     let (client, mut connection) = within(CONNECT_WITHIN, connector.connect()).await?;
-    let told = Notify::new();
     let driving = async {
         while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
-            if let AsyncMessage::Notification(_) = message? {
-                told.notify_one();
+            let is_word = matches!(message?, AsyncMessage::Notification(_));
+            // Most of the time nobody waits, and a look now and then is enough.
+            if is_word && followed.iter().any(|followed| followed.is_waited_for()) {
+                is_due.notify_one();
             }
         }
         Err(Lost::Ended)
@@ -142,7 +155,7 @@ async fn follow_once(
             if std::mem::take(was_lost) {
                 tracing::info!("where the read models are is known again");
             }
-            look_is_due(&told, &mut pace).await;
+            look_is_due(is_due, &mut pace).await;
         }
     };
     tokio::select! {

@@ -22,7 +22,7 @@ use kite_event_store::Position;
 use kite_postgres::{Connector, Server};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio_postgres::Client;
 use uuid::Uuid;
@@ -58,6 +58,8 @@ struct Shared {
     io: Arc<Io>,
     connector: Connector,
     followed: Vec<Arc<Followed>>,
+    /// To be told when a look at where they are is due.
+    look_is_due: Arc<Notify>,
     sessions: Pool<Session>,
     scratch_dir: PathBuf,
     following: AbortHandle,
@@ -91,13 +93,16 @@ impl Postgres {
         let checking = async |client: &mut Client| check(client, options.log_id, in_any_version).await;
         let followed = connector.open(checking).await.map_err(OpenError::server)??;
         let io = Arc::new(Io::start()?);
-        let following = io.spawn(follow::follow(connector.clone(), followed.clone(), io.silence()));
+        let look_is_due = Arc::new(Notify::new());
+        let following = follow::follow(connector.clone(), followed.clone(), look_is_due.clone(), io.silence());
+        let following = io.spawn(following);
         // All of them stay open.
         let sessions = Pool::new(options.connections_max.max(1), usize::MAX);
         Ok(Self(Arc::new(Shared {
             io,
             connector,
             followed,
+            look_is_due,
             sessions,
             scratch_dir: options.scratch_dir,
             following,
@@ -117,6 +122,11 @@ impl Postgres {
     /// Where the projector of a model tells its position.
     pub(crate) fn positions(&self, model: &str) -> watch::Sender<Position> {
         self.followed(model).positions()
+    }
+
+    /// Somebody begins to wait for a position.
+    pub(crate) fn is_waited_for(&self) {
+        self.0.look_is_due.notify_one();
     }
 
     /// The schema of the generation of a model that is shown, as far as is known.

@@ -344,7 +344,7 @@ impl<M: ReadModel> Projector<M> {
         let mut waiting = HashSet::new();
         loop {
             let limit = (self.pace - piece.len()).min(EVENTS_MAX);
-            let page = self.store.read_all(piece.next, limit, &self.filter).await?;
+            let page = self.store.read_told(piece.next, limit, &self.filter).await?;
             if page.next == piece.next {
                 return Ok(piece);
             }

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::Plan;
 use super::whole::accepted_so_far;
 use crate::load::bodies::{self, Bulk, OTP_PREFIX, otp_recipient};
-use crate::load::generator::{Pace, Run, Target, histogram_of, milliseconds, send};
+use crate::load::generator::{Pace, Run, Sent, Target, histogram_of, milliseconds, send};
 use crate::load::platform::{Platform, RELAYS};
 use crate::load::report::{Otp, Report};
 
@@ -102,8 +102,21 @@ struct Arrivals {
     next: Option<usize>,
 }
 
-/// From the intended time of each request to the arrival of its message. Every one has to have arrived.
+/// A password that has arrived.
+pub(super) struct Way {
+    /// When its request was due, in microseconds since 1970.
+    pub(super) intended_us: u64,
+    /// How long after that it was at a relay.
+    pub(super) took_us: u64,
+}
+
+/// From the intended time of each request to the arrival of its message.
 pub(super) async fn latencies(platform: &Platform, run: &Run, first: u32) -> anyhow::Result<Histogram<u64>> {
+    histogram_of(ways(platform, run, first).await?.into_iter().map(|way| way.took_us))
+}
+
+/// The way of each of them. Every one has to have arrived.
+pub(super) async fn ways(platform: &Platform, run: &Run, first: u32) -> anyhow::Result<Vec<Way>> {
     let mut arrived_us = HashMap::new();
     for (relay, _) in RELAYS {
         let mut after = Some(0);
@@ -115,11 +128,10 @@ pub(super) async fn latencies(platform: &Platform, run: &Run, first: u32) -> any
             after = page.next;
         }
     }
-    let mut latencies_us = Vec::with_capacity(run.sent.len());
-    for sent in &run.sent {
+    let way = |sent: &Sent| {
         let recipient = otp_recipient(first + sent.number as u32);
         let arrived_us = arrived_us.get(&recipient).with_context(|| format!("{recipient} is at no relay"))?;
-        latencies_us.push(arrived_us.saturating_sub(sent.intended_us));
-    }
-    histogram_of(latencies_us)
+        Ok(Way { intended_us: sent.intended_us, took_us: arrived_us.saturating_sub(sent.intended_us) })
+    };
+    run.sent.iter().map(way).collect()
 }

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::otp::{PATIENCE, latencies, passwords};
+use super::otp::{PATIENCE, Way, passwords, ways};
 use super::whole::accepted_so_far;
-use crate::load::generator::milliseconds;
+use crate::load::cluster::Restarted;
+use crate::load::generator::{histogram_of, milliseconds};
 use crate::load::platform::Platform;
 use crate::load::report::Report;
 
@@ -26,10 +27,16 @@ pub(crate) async fn measure(platform: &mut Platform, report: &mut Report) -> any
     let seconds = (PAUSE + RESTART).as_secs_f64() * f64::from(others.count());
     let count = (seconds * PER_SECOND) as u32;
     let (run, restarted) = tokio::join!(passwords(&target, count, FIRST, PER_SECOND), others.restart(PAUSE));
-    restarted?;
+    let restarted = restarted?;
     let run = run?;
     platform.wait_until_final(before + run.count()?.messages, PATIENCE).await?;
-    let way = latencies(platform, &run, FIRST).await?;
+    let ways = ways(platform, &run, FIRST).await?;
+    for Restarted { role, from_us, until_us } in restarted {
+        let is_of_it = |way: &&Way| way.intended_us + way.took_us > from_us && way.intended_us < until_us;
+        let slowest_us = ways.iter().filter(is_of_it).map(|way| way.took_us).max().unwrap_or(0);
+        report.note(format!("otp ms while {role} was restarted, at most"), slowest_us as f64 / 1_000.0);
+    }
+    let way = histogram_of(ways.into_iter().map(|way| way.took_us))?;
     report.note("passwords while each process was restarted", f64::from(count));
     report.note("otp p50 ms meanwhile", milliseconds(&way, 0.5));
     report.note("otp p99 ms meanwhile", milliseconds(&way, 0.99));
