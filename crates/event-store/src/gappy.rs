@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::envelope::RecordedEvent;
 use crate::port::{
-    AppendError, Appended, Batch, EventStore, Filter, KeptEvent, KeptPage, LogIndex, Page, Position,
+    AppendError, Appended, Batch, EventStore, Filter, Hurry, KeptEvent, KeptPage, LogIndex, Page, Position,
     ReadError, Tail,
 };
 
@@ -160,6 +160,10 @@ impl<S: EventStore> EventStore for GappyEventStore<S> {
     ) -> Result<Vec<KeptEvent>, ReadError> {
         let events = self.inner.read_kept_stream(stream, after_version, limit).await?;
         Ok(events.into_iter().map(|event| self.gaps.kept(event)).collect())
+    }
+
+    fn hurry(&self) -> Hurry {
+        self.inner.hurry()
     }
 
     fn count_after(&self, after: Position) -> u64 {

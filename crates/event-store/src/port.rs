@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use smol_str::SmolStr;
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::sync::Arc;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -227,6 +228,19 @@ pub struct Tail<'a> {
     pub after_version: u64,
 }
 
+/// While it is kept, news of the log are told without delay.
+#[derive(Debug, Clone, Default)]
+pub struct Hurry {
+    _counted: Option<Arc<()>>,
+}
+
+impl Hurry {
+    /// One that is counted there.
+    pub(crate) fn counted_by(counter: &Arc<()>) -> Self {
+        Self { _counted: Some(Arc::clone(counter)) }
+    }
+}
+
 /// An append-only log of streams with one total order.
 ///
 /// An event's id is unique within its stream. Whether another stream may have an event with the same id depends on
@@ -301,6 +315,12 @@ pub trait EventStore: Send + Sync + 'static {
     ) -> Result<Vec<KeptEvent>, ReadError> {
         let events = self.read_stream(stream, after_version, limit).await?;
         Ok(events.into_iter().map(KeptEvent::from).collect())
+    }
+
+    /// For whoever does something about each event at once, and for as long as the result is kept: what others write is told
+    /// without delay. An engine may otherwise let it gather for a moment.
+    fn hurry(&self) -> Hurry {
+        Hurry::default()
     }
 
     /// How many events are after a position, as far as the store knows without reading: to report how far somebody is

@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::lease::{Claim, LeaseHolder, TERM, Tenure};
 use kite_commands::{Step, TooOld, Worker, WorkerError, describe};
+use kite_event_store::{EventStore, Hurry};
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How often whoever stands by looks whether the lease is free: so long nobody works after an orderly stop.
@@ -33,6 +35,11 @@ pub enum Post {
 }
 
 impl Post {
+    /// Whether messages wait until it has seen an event.
+    fn is_on_the_way(self) -> bool {
+        matches!(self, Self::Router | Self::Publisher)
+    }
+
     /// The name of its lease.
     pub fn lease(self) -> Cow<'static, str> {
         match self {
@@ -55,6 +62,10 @@ pub(crate) struct Leased {
     state: LeaseState,
     /// If there are other processes: they may be newer than this one.
     too_old: Option<TooOld>,
+    /// What it follows.
+    log: Option<Arc<dyn EventStore>>,
+    /// While it works, if messages wait for it.
+    hurry: Option<Hurry>,
 }
 
 /// How the lease of the post stands, as far as this process knows.
@@ -69,13 +80,19 @@ enum LeaseState {
 impl Leased {
     /// Steps this worker.
     pub(crate) fn new(worker: Box<dyn Worker>, post: Post, holder: LeaseHolder) -> Self {
-        Self { worker, post, holder, state: LeaseState::New, too_old: None }
+        Self { worker, post, holder, state: LeaseState::New, too_old: None, log: None, hurry: None }
     }
 
     /// As one of several processes: while it is too old for the log, it lets others take the post.
     #[must_use]
     pub(crate) fn behind(self, too_old: Option<TooOld>) -> Self {
         Self { too_old, ..self }
+    }
+
+    /// Following this log, which others write, too.
+    #[must_use]
+    pub(crate) fn following(self, log: Arc<dyn EventStore>) -> Self {
+        Self { log: Some(log), ..self }
     }
 
     /// Until when others may take the post. It gives back its lease.
@@ -134,6 +151,8 @@ impl Leased {
             Claim::Held(tenure) => {
                 tracing::info!(worker = self.worker.name(), epoch = tenure.epoch, "works");
                 self.state = LeaseState::Holds(tenure);
+                let log = self.log.as_ref().filter(|_| self.post.is_on_the_way());
+                self.hurry = log.map(|log| log.hurry());
                 Ok(None)
             }
             Claim::Taken { until } => {
@@ -149,6 +168,7 @@ impl Leased {
         if !matches!(self.state, LeaseState::StandsBy(_)) {
             self.worker.stands_by();
         }
+        self.hurry = None;
         self.state = LeaseState::StandsBy(until);
     }
 }

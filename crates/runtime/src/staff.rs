@@ -90,7 +90,8 @@ impl<H: Host> Staff<H> {
     }
 
     fn leased(&self, post: Post, worker: Box<dyn Worker>) -> Box<dyn Worker> {
-        Box::new(Leased::new(worker, post, self.holder.clone()).behind(self.too_old()))
+        let log = self.parts.write_side.journal.store().clone();
+        Box::new(Leased::new(worker, post, self.holder.clone()).following(log).behind(self.too_old()))
     }
 
     /// What in the log this process is too old for, if there are other processes.
@@ -182,7 +183,7 @@ impl<H: Host> Staff<H> {
         }
         let (host, head, quiet) = (self.host.clone(), self.head(), self.quiet.subscribe());
         let (directory, holder) = (self.parts.write_side.directory.clone(), self.holder.clone());
-        let too_old = self.too_old();
+        let (too_old, log) = (self.too_old(), self.parts.write_side.journal.store().clone());
         self.host.spawn(Place::Front, "publisher-of-a-copy", async move {
             let stop = host.stop(Place::Front);
             let mut changes = directory.changes();
@@ -200,7 +201,8 @@ impl<H: Host> Staff<H> {
             let workers: [(Box<dyn Worker>, _); 2] =
                 [(Box::new(publisher.skip()), head), (Box::new(sweeper), quiet)];
             for (worker, wake) in workers {
-                let worker = Leased::new(worker, Post::Publisher, holder.clone()).behind(too_old.clone());
+                let worker = Leased::new(worker, Post::Publisher, holder.clone());
+                let worker = worker.following(log.clone()).behind(too_old.clone());
                 let worker = Box::new(worker);
                 employ(&host, Duty { worker, wake, dismissed: None, place: Place::Front });
             }

@@ -11,7 +11,7 @@ use kite_domain::ids::{LotId, SendingId};
 use kite_domain::lot::Lot;
 use kite_domain::mutation::{self, Mutation};
 use kite_domain::sending::{Sending, SendingAccepted};
-use kite_event_store::{AppendError, BatchMode, Expected, Tail, TraceParent};
+use kite_event_store::{AppendError, BatchMode, Expected, ReadError, Tail, TraceParent};
 use parking_lot::Mutex;
 use smol_str::SmolStr;
 use std::collections::BTreeSet;
@@ -185,8 +185,9 @@ impl Lots {
 
     /// Drops a cached sending, because the log may say something else.
     pub fn forget_sending(&self, id: SendingId) {
-        self.inner.sendings.remove(&id);
+        // In this order: whoever has just read it either sees that something was told, or has it removed.
         self.inner.changes_told.fetch_add(1, Ordering::SeqCst);
+        self.inner.sendings.remove(&id);
     }
 
     /// Reads what the log has beyond the cached state of a lot, for callers that conclude something from the
@@ -207,6 +208,8 @@ impl Lots {
 
     /// Folds an event of a sending's stream that is in the log into what is kept of it.
     pub fn note_sending(&self, id: SendingId, event: &Event) {
+        // First, as in `forget_sending`.
+        self.inner.changes_told.fetch_add(1, Ordering::SeqCst);
         if let Some(sending) = self.inner.sendings.get(&id) {
             sending.value.lock().sending.evolve(event, self.inner.journal.now());
         }
@@ -217,17 +220,16 @@ impl Lots {
         if let Some(sealed) = self.kept(id) {
             return Ok(Some(sealed));
         }
-        let mut sending = Sending::default();
+        let before = self.inner.changes_told.load(Ordering::SeqCst);
         let told = self.inner.journal.read_stream(&id.stream(), 0).await?;
-        told.iter().for_each(|told| sending.evolve(&told.event, told.recorded.metadata.time));
-        if sending.accepted.is_none() {
-            return Ok(None);
-        }
-        let version = told.last().map_or(0, |last| last.recorded.version);
-        let traceparent = trace_of(&told);
-        let cell = sending_cell(KeptSending { sending, traceparent, version, is_certain: false });
-        let kept = cell.value.clone();
-        self.inner.sendings.insert(id, cell);
+        let Some(kept) = self.keep_sending(id, &told, before) else { return Ok(None) };
+        let version = {
+            let kept = kept.lock();
+            if kept.is_certain {
+                return Ok(sealed(&kept));
+            }
+            kept.version
+        };
         // Whoever wrote between the reading and the keeping found nothing to tell.
         let missed = self.inner.journal.read_stream(&id.stream(), version).await?;
         let mut kept = kept.lock();
@@ -236,19 +238,60 @@ impl Lots {
         Ok(sealed(&kept))
     }
 
+    /// Keeps a sending as its whole stream says, if it is sealed. That is certain if nobody was told of a change of any sending
+    /// since `before`, from when the stream had not been read.
+    fn keep_sending(&self, id: SendingId, told: &[Told], before: u64) -> Option<Arc<Mutex<KeptSending>>> {
+        let mut sending = Sending::default();
+        told.iter().for_each(|told| sending.evolve(&told.event, told.recorded.metadata.time));
+        sending.accepted.as_ref()?;
+        let version = told.last().map_or(0, |last| last.recorded.version);
+        let traceparent = trace_of(told);
+        let cell = sending_cell(KeptSending { sending, traceparent, version, is_certain: false });
+        let kept = cell.value.clone();
+        self.inner.sendings.insert(id, cell);
+        if self.inner.changes_told.load(Ordering::SeqCst) == before {
+            kept.lock().is_certain = true;
+        }
+        Some(kept)
+    }
+
+    /// Keeps those of these sendings that are not kept yet, read together.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub async fn gather_sendings(&self, ids: impl IntoIterator<Item = SendingId>) -> Result<(), ReadError> {
+        let missing: BTreeSet<SendingId> =
+            ids.into_iter().filter(|id| self.inner.sendings.peek(id).is_none()).collect();
+        let streams: Vec<(SendingId, SmolStr)> = missing.into_iter().map(|id| (id, id.stream())).collect();
+        let tails: Vec<Tail<'_>> =
+            streams.iter().map(|(_, stream)| Tail { stream, after_version: 0 }).collect();
+        if tails.is_empty() {
+            return Ok(());
+        }
+        let before = self.inner.changes_told.load(Ordering::SeqCst);
+        let read = self.inner.journal.read_tails(&tails).await?;
+        for ((id, _), told) in streams.iter().zip(read) {
+            // Whoever asks for one that cannot be read gets the reason.
+            if let Ok(told) = told {
+                self.keep_sending(*id, &told, before);
+            }
+        }
+        Ok(())
+    }
+
     /// Looks at a lot and its sending.
     pub async fn read<T>(
         &self,
         id: LotId,
         look: impl FnOnce(&Lot, &SealedSending) -> T,
     ) -> Result<T, LotsError> {
-        let sending = self.sending(id.sending).await?.ok_or(LotsError::NotFound(id))?;
-        let mut opened = [(0, self.lock(id).await)];
+        let mut opened = [(0, Ok(self.open(id).await))];
         self.read_on(&[id], &mut opened).await;
+        let mut sendings = self.sendings_of(&[id], &opened).await;
         let [(_, opened)] = opened;
         let guard = opened?;
         let logged = guard.as_ref().ok_or(LotsError::NotFound(id))?;
-        let sending = self.kept(id.sending).unwrap_or(sending);
+        let sending = sendings.pop().unwrap_or(Err(LotsError::NotFound(id)))?;
         Ok(look(&logged.lot, &sending))
     }
 
@@ -396,7 +439,7 @@ impl Lots {
         in_lock_order.sort_unstable_by_key(|place| ids[*place]);
         let mut opened: Vec<Option<Result<Opened, LotsError>>> = ids.iter().map(|_| None).collect();
         for place in in_lock_order {
-            opened[place] = Some(self.lock(ids[place]).await);
+            opened[place] = Some(Ok(self.open(ids[place]).await));
         }
         places
             .into_iter()
@@ -404,29 +447,40 @@ impl Lots {
             .collect()
     }
 
-    /// If other processes write, too, the cached state of lots and their sendings may be old: reads what has come
-    /// since, all at once. A decision without events meets no conflict, so an old state would not be noticed.
+    /// Reads what is not kept of lots and their sendings, all at once. If other processes write, too, what is kept may be old, and
+    /// what has come since is read as well: a decision without events meets no conflict, so an old state would not be noticed.
     async fn read_on(&self, ids: &[LotId], opened: &mut [(usize, Result<Opened, LotsError>)]) {
         let journal = &self.inner.journal;
-        if !journal.is_shared() || mutation::is_active(Mutation::StaleLotConcluded) {
-            return;
-        }
+        let may_be_old = journal.is_shared() && !mutation::is_active(Mutation::StaleLotConcluded);
         let mut lots: Vec<(usize, SmolStr, u64)> = Vec::with_capacity(opened.len());
         let mut known = BTreeSet::new();
-        let mut sendings: Vec<(SendingId, SmolStr, u64)> = Vec::new();
+        let mut sendings: Vec<(SendingId, SmolStr, Option<u64>)> = Vec::new();
         for (index, (place, opened)) in opened.iter().enumerate() {
             let id = ids[*place];
-            if let Some(logged) = opened.as_ref().ok().and_then(|guard| guard.as_ref()) {
-                lots.push((index, id.stream(), logged.version));
+            let Ok(guard) = opened else { continue };
+            match guard.as_ref() {
+                None => lots.push((index, id.stream(), 0)),
+                Some(logged) if may_be_old => lots.push((index, id.stream(), logged.version)),
+                Some(_) => {}
             }
-            if known.insert(id.sending)
-                && let Some(kept) = self.inner.sendings.get(&id.sending)
-            {
-                sendings.push((id.sending, id.sending.stream(), kept.value.lock().version));
+            if !known.insert(id.sending) {
+                continue;
+            }
+            match self.inner.sendings.get(&id.sending) {
+                None => sendings.push((id.sending, id.sending.stream(), None)),
+                Some(kept) if may_be_old => {
+                    sendings.push((id.sending, id.sending.stream(), Some(kept.value.lock().version)));
+                }
+                Some(_) => {}
             }
         }
+        if lots.is_empty() && sendings.is_empty() {
+            return;
+        }
+        let before = self.inner.changes_told.load(Ordering::SeqCst);
         let of_lots = lots.iter().map(|(_, stream, after)| Tail { stream, after_version: *after });
-        let of_sendings = sendings.iter().map(|(_, stream, after)| Tail { stream, after_version: *after });
+        let of_sendings =
+            sendings.iter().map(|(_, stream, after)| Tail { stream, after_version: after.unwrap_or(0) });
         let tails: Vec<Tail<'_>> = of_lots.chain(of_sendings).collect();
         let read = match journal.read_tails(&tails).await {
             Ok(read) => read,
@@ -439,19 +493,21 @@ impl Lots {
         };
         let mut read = read.into_iter();
         for ((index, ..), told) in lots.iter().zip(read.by_ref()) {
-            let (_, opened) = &mut opened[*index];
-            match (told, opened.as_mut()) {
-                (Ok(told), Ok(guard)) => {
-                    guard.iter_mut().for_each(|logged| told.iter().for_each(|told| logged.note(told)));
-                }
-                (Err(error), _) => *opened = Err(error.into()),
-                (Ok(_), Err(_)) => {}
+            let (place, opened) = &mut opened[*index];
+            let Ok(guard) = opened else { continue };
+            let noted = told.map_err(LotsError::from).and_then(|told| self.note(ids[*place], guard, &told));
+            if let Err(error) = noted {
+                *opened = Err(error);
             }
         }
         for ((id, _, after), told) in sendings.into_iter().zip(read) {
             let Ok(told) = told else {
                 // The next caller that asks for it gets the reason why it cannot be read.
                 self.forget_sending(id);
+                continue;
+            };
+            let Some(after) = after else {
+                self.keep_sending(id, &told, before);
                 continue;
             };
             let Some(kept) = self.inner.sendings.get(&id) else { continue };
@@ -509,11 +565,21 @@ impl Lots {
     }
 
     /// Locks a lot, reading it from the log if it is not kept.
-    async fn lock(&self, id: LotId) -> Result<OwnedMutexGuard<Option<LoggedLot>>, LotsError> {
+    async fn lock(&self, id: LotId) -> Result<Opened, LotsError> {
+        let mut guard = self.open(id).await;
+        if guard.is_none() {
+            let told = self.inner.journal.read_stream(&id.stream(), 0).await?;
+            self.note(id, &mut guard, &told)?;
+        }
+        Ok(guard)
+    }
+
+    /// Locks a lot as it is kept; nothing if it is not, or if whoever changed it went away before it was folded.
+    async fn open(&self, id: LotId) -> Opened {
         let cell = match self.inner.lots.get(&id) {
             Some(cell) => cell,
             None => {
-                let cell = lot_cell(self.load(id).await?);
+                let cell = Weighed::new(LotCell::default(), 0);
                 // Another task may have put one in meanwhile; then both use that one.
                 match self.inner.lots.get_value_or_guard(&id, None) {
                     quick_cache::sync::GuardResult::Value(kept) => kept,
@@ -525,19 +591,26 @@ impl Lots {
                 }
             }
         };
-        let mut guard = cell.value.lock_owned().await;
-        if guard.is_none() {
-            *guard = Some(self.load(id).await?);
-        }
-        Ok(guard)
+        cell.value.lock_owned().await
     }
 
-    async fn load(&self, id: LotId) -> Result<LoggedLot, LotsError> {
-        let told = self.inner.journal.read_stream(&id.stream(), 0).await?;
+    /// Folds what has come of a lot since, or all of it if nothing is kept.
+    fn note(&self, id: LotId, opened: &mut Opened, told: &[Told]) -> Result<(), LotsError> {
+        if let Some(logged) = opened.as_mut() {
+            told.iter().for_each(|told| logged.note(told));
+            return Ok(());
+        }
+        let Some(lot) = Lot::fold(told.iter().map(|told| &told.event)) else {
+            self.inner.lots.remove(&id);
+            return Err(LotsError::NotFound(id));
+        };
         let version = told.last().map_or(0, |last| last.recorded.version);
         let last_event = told.last().map(|last| last.recorded.id);
-        let lot = Lot::fold(told.iter().map(|told| &told.event)).ok_or(LotsError::NotFound(id))?;
-        Ok(LoggedLot { lot, version, last_event })
+        let bytes = lot.memory_bytes();
+        **opened = Some(LoggedLot { lot, version, last_event });
+        // In the same cell, with its size.
+        self.inner.lots.insert(id, Weighed::new(OwnedMutexGuard::mutex(opened).clone(), bytes));
+        Ok(())
     }
 }
 

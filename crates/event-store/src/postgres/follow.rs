@@ -1,10 +1,10 @@
-//! Following the head of the log: woken by NOTIFY, and looking by itself all the same.
+//! Following the head of the log: woken by NOTIFY while somebody here is in a hurry, and looking by itself all the same.
 
 use deadpool_postgres::{Pool, PoolError};
 use kite_postgres::{Connector, Driven, Silence, is_silence};
 use parking_lot::Mutex;
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -20,7 +20,7 @@ use crate::port::{Filter, Page, Position, ReadError};
 use crate::queue::Queue;
 use crate::recent::Recent;
 
-/// How often the head is looked at although nobody has told of anything.
+/// How often the head is looked at although who listens has heard of nothing.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Before the server is tried again.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -248,8 +248,10 @@ pub(super) struct Follower {
     pub(super) pool: Pool,
     pub(super) queue: Arc<Queue>,
     pub(super) teller: Teller,
-    /// How long it waits after a word of news for more of them.
-    pub(super) gather: Duration,
+    /// How often it looks while nobody is in a hurry.
+    pub(super) look_every: Duration,
+    /// Counts who is in a hurry, and the store.
+    pub(super) hurried: Weak<()>,
 }
 
 impl Follower {
@@ -304,13 +306,8 @@ impl Follower {
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "waits for what others write; nothing is decided here")]
     async fn read_on_and_on(&self, client: &Client, woken: &Notify) -> LostLook {
-        let begin = async {
-            client.batch_execute("LISTEN kite_log").await?;
-            self.teller.head.check(client).await
-        };
-        match timeout(LOOK_TIMEOUT, begin).await {
+        match timeout(LOOK_TIMEOUT, self.teller.head.check(client)).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(wrong))) => {
                 self.queue.stop(&SharedError::new(wrong));
@@ -322,16 +319,29 @@ impl Follower {
             Ok(Err(error)) => return error.into(),
             Err(_) => return LostLook::TooLong,
         }
+        let mut listens = false;
         loop {
+            let is_hurried = self.is_hurried();
+            if listens != is_hurried {
+                // Each word wakes every process that listens.
+                let order = if is_hurried { "LISTEN kite_log" } else { "UNLISTEN kite_log" };
+                match timeout(LOOK_TIMEOUT, client.batch_execute(order)).await {
+                    Ok(Ok(())) => listens = is_hurried,
+                    Ok(Err(error)) => return error.into(),
+                    Err(_) => return LostLook::TooLong,
+                }
+            }
+            // After the order: what was written before it is not told.
             if let Err(error) = self.read_on(client).await {
                 return error;
             }
-            // Whether somebody has told of news or not.
-            let is_told = timeout(LOOK_EVERY, woken.notified()).await.is_ok();
-            if is_told && !self.gather.is_zero() {
-                sleep(self.gather).await;
-            }
+            let pause = if listens { LOOK_EVERY } else { self.look_every };
+            let _ = timeout(pause, woken.notified()).await;
         }
+    }
+
+    fn is_hurried(&self) -> bool {
+        self.hurried.strong_count() > 1
     }
 
     /// Reads what is new into memory, and tells of it.

@@ -3,7 +3,7 @@
 //! Every process appends for itself: what waits in it goes to the server as one call of one SQL function, which takes the row
 //! lock of the head, checks versions, gives out positions and writes. So positions have no gaps and become visible in their
 //! order, without a leader. Each process follows the log once, into memory, for all its readers: it knows what it has written
-//! itself, LISTEN tells of what others write, and that nothing is missed rests on a look every 200 ms.
+//! itself, and looks for what others write; while somebody is in a hurry, LISTEN tells of it, too.
 //!
 //! A call whose answer was lost is answered with [`AppendError::AnswerLost`]: it is not known whether it was written. While
 //! nobody can be reached, appends are answered with [`AppendError::Unavailable`] and nothing was written. A log that has gone
@@ -35,7 +35,7 @@ use uuid::Uuid;
 use crate::envelope::RecordedEvent;
 use crate::errors::SharedError;
 use crate::port::{
-    AppendError, Appended, Batch, EventStore, Filter, KeptEvent, KeptPage, LogIndex, Page, Position,
+    AppendError, Appended, Batch, EventStore, Filter, Hurry, KeptEvent, KeptPage, LogIndex, Page, Position,
     ReadError, Tail,
 };
 use crate::queue::{Queue, Request, WasClosed};
@@ -60,9 +60,9 @@ pub struct PostgresOptions {
     pub readers: usize,
     /// A call that takes longer counts as lost.
     pub call_timeout: Duration,
-    /// How long whoever follows the log waits after a word of news for more of them: nothing in a process that has to do
-    /// something about each event at once, and otherwise a while, so that it is not woken by each.
-    pub gather: Duration,
+    /// How often it is looked what others have written, while nobody is in a hurry ([`EventStore::hurry`]): so a process that no
+    /// message waits for is not woken by each event.
+    pub look_every: Duration,
 }
 
 impl PostgresOptions {
@@ -77,7 +77,7 @@ impl PostgresOptions {
             recent_bytes_max: 32 * 1024 * 1024,
             readers: 8,
             call_timeout: Duration::from_secs(30),
-            gather: Duration::ZERO,
+            look_every: Duration::from_millis(50),
         }
     }
 }
@@ -96,6 +96,8 @@ pub struct PostgresEventStore {
     pool: Pool,
     head: Arc<Head>,
     told: watch::Receiver<Position>,
+    /// Counts who is in a hurry, and itself.
+    hurried: Arc<()>,
     running: Mutex<Option<Running>>,
 }
 
@@ -150,11 +152,17 @@ impl PostgresEventStore {
             teller.clone(),
             &options,
         );
-        let (gather, follower_queue) = (options.gather, Arc::clone(&queue));
-        let follower =
-            follow::Follower { pool: connector.pool(1)?, connector, queue: follower_queue, teller, gather };
+        let hurried = Arc::new(());
+        let follower = follow::Follower {
+            pool: connector.pool(1)?,
+            connector,
+            queue: Arc::clone(&queue),
+            teller,
+            look_every: options.look_every,
+            hurried: Arc::downgrade(&hurried),
+        };
         let running = Running { writer: tokio::spawn(writer.run()), follower: tokio::spawn(follower.run()) };
-        Ok(Self { log_id, queue, pool, head, told, running: Mutex::new(Some(running)) })
+        Ok(Self { log_id, queue, pool, head, told, hurried, running: Mutex::new(Some(running)) })
     }
 
     /// Which log this is: no other one has the same.
@@ -293,6 +301,10 @@ impl EventStore for PostgresEventStore {
             reading::kept_stream(&self.reader().await?, stream, after_version, limit).await
         })
         .await
+    }
+
+    fn hurry(&self) -> Hurry {
+        Hurry::counted_by(&self.hurried)
     }
 
     fn count_after(&self, after: Position) -> u64 {

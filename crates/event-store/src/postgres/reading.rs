@@ -32,8 +32,15 @@ const LOOKED_AT_MAX: i64 = 16_384;
 /// many streams there are would go through all of them.
 macro_rules! columns {
     () => {
-        "e.position, (SELECT name FROM kite_log.streams WHERE id = e.stream) AS name, e.version, e.id, e.kind, \
-         e.schema_version, e.time, e.tenant, e.actor, e.correlation, e.causation, e.data, e.trace"
+        columns!("(SELECT name FROM kite_log.streams WHERE id = e.stream)")
+    };
+    ($name:literal) => {
+        concat!(
+            "e.position, ",
+            $name,
+            " AS name, e.version, e.id, e.kind, e.schema_version, e.time, e.tenant, e.actor, e.correlation, e.causation, \
+             e.data, e.trace"
+        )
     };
 }
 
@@ -78,7 +85,7 @@ const PAGE: &str = concat!(
 );
 
 const TAILS: &str = concat!(
-    "SELECT ", columns!(), ", t.number FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS t (name, after, number)
+    "SELECT ", columns!("t.name"), ", t.number FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS t (name, after, number)
      JOIN kite_log.streams s ON s.name = t.name
      CROSS JOIN LATERAL (SELECT * FROM kite_log.events WHERE stream = s.id AND version > t.after ORDER BY version LIMIT $3) AS e
      WHERE s.version > t.after ORDER BY t.number, e.version"

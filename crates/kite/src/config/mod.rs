@@ -22,7 +22,6 @@ use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 pub use crate::server::{ServerSettings, TlsSettings};
 pub use crate::spans::TracingSettings;
@@ -147,9 +146,6 @@ pub struct ReadModelSettings {
     /// Connections to a server for queries.
     pub connections_max: usize,
 }
-
-/// How long a process that no message waits for lets news of the log gather.
-const GATHERED: Duration = Duration::from_millis(50);
 
 impl Config {
     /// The default.
@@ -387,10 +383,7 @@ impl Config {
     /// # Errors
     /// See [`PostgresSettings::server`].
     pub fn postgres_options(&self) -> anyhow::Result<PostgresOptions> {
-        // Of the others nobody waits for an event: what they decide on they read when they need it.
-        let is_on_the_way = [Role::Router, Role::Publisher].iter().any(|role| self.roles().contains(role));
         Ok(PostgresOptions {
-            gather: if is_on_the_way { Duration::ZERO } else { GATHERED },
             queue_requests_max: self.store.queue_requests_max,
             queue_bytes_max: self.store.queue_bytes_max,
             recent_bytes_max: self.store.recent_bytes_max,

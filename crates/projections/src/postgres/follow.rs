@@ -1,4 +1,6 @@
-//! Up to where the read models are, whoever projects them: told by NOTIFY, and looked at all the same.
+//! Up to where the read models are, whoever projects them: looked at often while somebody waits for one, and now and then otherwise.
+//!
+//! Deliberately absent: NOTIFY. It wakes every process for each step of each projector, and hardly ever does anybody wait.
 
 use futures::FutureExt;
 use kite_event_store::{Position, describe};
@@ -10,17 +12,15 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
-use tokio_postgres::{AsyncMessage, Client};
+use tokio_postgres::Client;
 
 use super::generation::schema_of;
 use crate::register::Registered;
 
-/// What is listened to.
-pub(super) const CHANNEL: &str = "kite_read_models";
-/// How often the positions are looked at although nobody has told of any.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// How far apart looks are at least, however often somebody tells of something.
-const LOOKS_APART: Duration = Duration::from_millis(5);
+/// How often the positions are looked at while nobody waits for them.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// And while somebody does; looks are never closer.
+const LOOKS_APART: Duration = Duration::from_millis(10);
 /// Before the server is tried again; and what a look may take.
 const PAUSE: Duration = Duration::from_millis(200);
 const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -136,16 +136,11 @@ async fn follow_once(
     let (client, mut connection) = within(CONNECT_WITHIN, connector.connect()).await?;
     let driving = async {
         while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
-            let is_word = matches!(message?, AsyncMessage::Notification(_));
-            // Most of the time nobody waits, and a look now and then is enough.
-            if is_word && followed.iter().any(|followed| followed.is_waited_for()) {
-                is_due.notify_one();
-            }
+            message?;
         }
         Err(Lost::Ended)
     };
     let looking = async {
-        within(LOOK_TIMEOUT, client.batch_execute(&format!("LISTEN {CHANNEL}"))).await?;
         let mut tell: fn(&Followed, i64, Position) = Followed::tell_anew;
         let mut pace = pace();
         loop {
@@ -155,7 +150,7 @@ async fn follow_once(
             if std::mem::take(was_lost) {
                 tracing::info!("where the read models are is known again");
             }
-            look_is_due(is_due, &mut pace).await;
+            look_is_due(followed, is_due, &mut pace).await;
         }
     };
     tokio::select! {
@@ -171,13 +166,14 @@ fn pace() -> Interval {
     pace
 }
 
-/// Waits until somebody tells of something, or none has for a while. Anybody who can connect can say anything: a word is a reason to
-/// look, and no more.
-async fn look_is_due(told: &Notify, pace: &mut Interval) {
-    let _ = timeout(LOOK_EVERY, told.notified()).await;
+/// Waits until it is time for the next look, or somebody begins to wait for a position.
+async fn look_is_due(followed: &[Arc<Followed>], is_due: &Notify, pace: &mut Interval) {
+    if !followed.iter().any(|followed| followed.is_waited_for()) {
+        let _ = timeout(LOOK_EVERY, is_due.notified()).await;
+    }
     pace.tick().await;
-    // What was told until now is seen by the look that comes.
-    let _ = told.notified().now_or_never();
+    // Whoever has begun to wait until now is helped by the look that comes.
+    let _ = is_due.notified().now_or_never();
 }
 
 /// Looks which generations are shown, and up to where they are.
@@ -222,33 +218,39 @@ async fn look_and(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::time::Instant;
+    use crate::register::Of;
+    use crate::work::WorkModel;
+    use tokio::time::{Instant, sleep};
 
-    #[tokio::test(start_paused = true)]
-    async fn however_often_somebody_tells_looks_are_few_and_the_last_one_comes_after_the_last_word() {
-        let told = Notify::new();
-        let mut pace = pace();
-        let telling = async {
-            let mut words = interval(Duration::from_micros(100));
-            for _ in 0..2_000 {
-                words.tick().await;
-                told.notify_one();
-            }
-            Instant::now()
+    /// When looks are due in some time, if somebody waits during `waits`.
+    async fn looks(waits: std::ops::Range<Duration>, end: Duration) -> Vec<Duration> {
+        let followed = [Arc::new(Followed::new(&Of::<WorkModel>::NEW, 1))];
+        let (is_due, mut pace, begun) = (Notify::new(), pace(), Instant::now());
+        let waiting = async {
+            sleep(waits.start).await;
+            let _waits = followed[0].position.subscribe();
+            is_due.notify_one();
+            sleep(waits.end - waits.start).await;
         };
         let mut looks = Vec::new();
         let looking = async {
             loop {
-                look_is_due(&told, &mut pace).await;
-                looks.push(Instant::now());
+                look_is_due(&followed, &is_due, &mut pace).await;
+                looks.push(begun.elapsed());
             }
         };
-        // One that nobody tells of comes after the rest.
-        let (last_word, _) = tokio::join!(telling, timeout(LOOK_EVERY * 4, looking));
-        let of_words = looks.iter().filter(|look| **look <= last_word + LOOKS_APART).count();
-        assert!((30..=42).contains(&of_words), "{of_words}");
-        let after = looks.iter().find(|look| **look >= last_word).unwrap();
-        assert!(*after - last_word <= LOOKS_APART, "{:?}", *after - last_word);
-        assert!(looks.len() > of_words, "nobody looks by himself");
+        let _ = tokio::join!(waiting, timeout(end, looking));
+        looks
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn looks_are_close_while_somebody_waits_and_few_otherwise() {
+        let ms = Duration::from_millis;
+        let looks = looks(ms(600)..ms(800), ms(2_000)).await;
+        let during = |range: std::ops::Range<Duration>| looks.iter().filter(|look| range.contains(look)).count();
+        assert_eq!(during(ms(0)..ms(600)), 2, "{looks:?}");
+        assert!(looks.iter().any(|look| (ms(600)..ms(600) + LOOKS_APART * 2).contains(look)), "{looks:?}");
+        assert!((18..=21).contains(&during(ms(600)..ms(800))), "{looks:?}");
+        assert!((4..=6).contains(&during(ms(800)..ms(2_000))), "{looks:?}");
     }
 }

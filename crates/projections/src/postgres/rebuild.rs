@@ -3,7 +3,6 @@
 use kite_event_store::Position;
 use tokio_postgres::error::SqlState;
 
-use super::follow::CHANNEL;
 use super::generation::{drop_others, late_indexes, make, schema_of, show, shown};
 use super::{Postgres, Session, Showing, Writer};
 use crate::engine::{StorageError, Value};
@@ -144,7 +143,6 @@ impl Rebuild {
         // Never over another session than the one that holds.
         self.session.as_ref().expect("who holds has a session").run(async |client| {
             show(client, model, generation).await?;
-            client.execute("SELECT pg_notify($1, $2)", &[&CHANNEL, &model.name()]).await?;
             client.batch_execute("COMMIT").await
         })
     }

@@ -299,9 +299,9 @@ impl<'s> Transaction<'s> {
         Ok(answers.pop().unwrap_or_default())
     }
 
-    /// Writes everything, and makes it last, with a word to whoever listens.
-    pub(crate) fn commit(self, word: &str) -> Result<(), StorageError> {
-        self.write(&[word, "COMMIT"])
+    /// Writes everything, and makes it last.
+    pub(crate) fn commit(self) -> Result<(), StorageError> {
+        self.write(&["COMMIT"])
     }
 }
 

@@ -3,7 +3,7 @@
 use kite_event_store::Position;
 use std::sync::Arc;
 
-use super::follow::{CHANNEL, Followed};
+use super::follow::Followed;
 use super::generation::{self, schema_of};
 use super::{Postgres, Session, Transaction};
 use crate::engine::{self, StorageError, Tables, Value};
@@ -140,9 +140,7 @@ impl Writer {
         }
         let generation = open.generation;
         let transaction = Transaction::new(session);
-        let told = format!("SELECT pg_notify('{CHANNEL}', '{model}')");
-        let told = if showing == Showing::Shown { told.as_str() } else { "" };
-        let written = apply(Tables::Postgres(&transaction)).and_then(|()| Ok(transaction.commit(told)?));
+        let written = apply(Tables::Postgres(&transaction)).and_then(|()| Ok(transaction.commit()?));
         if written.is_err() && session.execute("ROLLBACK").is_err() {
             self.session = None;
         }

@@ -140,7 +140,7 @@ fn whatever_is_done_to_rows_both_writers_do_the_same() {
             let there = act(Tables::Postgres(&transaction), done).unwrap();
             prop_assert_eq!(here, there, "{:?}", done);
         }
-        transaction.commit("").unwrap();
+        transaction.commit().unwrap();
         // And so it stays.
         let kept = act(Tables::Postgres(&Transaction::new(&session)), &Act::FindNamed(all.clone())).unwrap();
         prop_assert_eq!(kept, act(Tables::Sqlite(&file), &Act::FindNamed(all.clone())).unwrap());
