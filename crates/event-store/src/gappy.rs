@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::envelope::RecordedEvent;
 use crate::port::{
-    AppendError, Appended, Batch, EventStore, Filter, Hurry, KeptEvent, KeptPage, LogIndex, Page, Position,
+    AppendError, Appended, Attention, Batch, EventStore, Filter, Following, KeptEvent, KeptPage, LogIndex, Page, Position,
     ReadError, Tail,
 };
 
@@ -162,8 +162,8 @@ impl<S: EventStore> EventStore for GappyEventStore<S> {
         Ok(events.into_iter().map(|event| self.gaps.kept(event)).collect())
     }
 
-    fn hurry(&self) -> Hurry {
-        self.inner.hurry()
+    fn follow(&self, attention: Attention) -> Following {
+        self.inner.follow(attention)
     }
 
     fn count_after(&self, after: Position) -> u64 {

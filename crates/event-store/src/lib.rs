@@ -24,7 +24,7 @@ pub use errors::{SharedError, describe};
 pub use gappy::{GappyEventStore, Gaps};
 pub use in_memory::MemoryEventStore;
 pub use port::{
-    AppendError, Appended, Batch, BatchMode, EventStore, Expected, Filter, Hurry, KeptEvent, KeptPage, LogIndex,
+    AppendError, Appended, Attention, Batch, BatchMode, EventStore, Expected, Filter, Following, KeptEvent, KeptPage, LogIndex,
     Page, Position, ReadError, StreamAppend, Tail,
 };
 pub use postgres::PostgresEventStore;

@@ -228,13 +228,22 @@ pub struct Tail<'a> {
     pub after_version: u64,
 }
 
-/// While it is kept, news of the log are told without delay.
-#[derive(Debug, Clone, Default)]
-pub struct Hurry {
+/// How closely somebody follows what others write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attention {
+    /// Reads all of it, and may hear of it a moment later.
+    Steady,
+    /// Does something about each event at once.
+    Close,
+}
+
+/// For as long as it is kept, somebody follows the log.
+#[derive(Debug, Default)]
+pub struct Following {
     _counted: Option<Arc<()>>,
 }
 
-impl Hurry {
+impl Following {
     /// One that is counted there.
     pub(crate) fn counted_by(counter: &Arc<()>) -> Self {
         Self { _counted: Some(Arc::clone(counter)) }
@@ -317,10 +326,10 @@ pub trait EventStore: Send + Sync + 'static {
         Ok(events.into_iter().map(KeptEvent::from).collect())
     }
 
-    /// For whoever does something about each event at once, and for as long as the result is kept: what others write is told
-    /// without delay. An engine may otherwise let it gather for a moment.
-    fn hurry(&self) -> Hurry {
-        Hurry::default()
+    /// Says how closely the log will be followed, for as long as the result is kept. An engine that has to ask for what others
+    /// write asks less often, and for less, if nobody does.
+    fn follow(&self, _attention: Attention) -> Following {
+        Following::default()
     }
 
     /// How many events are after a position, as far as the store knows without reading: to report how far somebody is

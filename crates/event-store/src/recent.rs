@@ -135,9 +135,12 @@ impl Recent {
         true
     }
 
-    /// Begins anew: nothing up to here is in memory.
+    /// Begins anew if the log has come further than is known here: nothing up to there is in memory.
     pub(crate) fn begin_after(&self, position: Position) {
-        *self.ring.write() = Ring::after(position);
+        let mut ring = self.ring.write();
+        if position > ring.head {
+            *ring = Ring::after(position);
+        }
     }
 
     /// The last position that it knows.

@@ -18,9 +18,12 @@ use crate::hosts::{each, first};
 /// PostgreSQL 15, as the server counts.
 const SERVER_VERSION_MIN: i32 = 150_000;
 /// What a session is like whatever the server's default is: each statement sees what was committed before it, and one that waits for
-/// a lock ends when its client is gone, so that such sessions do not pile up.
+/// a lock ends when its client is gone, so that such sessions do not pile up. No statement here runs long enough to be worth being
+/// compiled first.
 const SESSION: &str =
-    r"-c default_transaction_isolation=read\ committed -c client_connection_check_interval=5s";
+    r"-c default_transaction_isolation=read\ committed -c client_connection_check_interval=5s -c jit=off";
+/// For statements that find all rows by an index: planned once, and as they would be of large tables, also while these are empty.
+const BY_INDEX: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off";
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// After so long without an answer of the other machine a connection counts as lost.
@@ -82,6 +85,16 @@ impl Connector {
         };
         let hosts = each(&config);
         Ok(Self { config, hosts, tls: MakeRustlsConnect::new((*tls).clone()) })
+    }
+
+    /// The same, for sessions whose statements find all rows by an index.
+    #[must_use]
+    pub fn by_index(mut self) -> Self {
+        let others = self.config.get_options().unwrap_or_default();
+        let options = format!("{others} {BY_INDEX}");
+        self.config.options(options);
+        self.hosts = each(&self.config);
+        self
     }
 
     /// Connects, to whichever host is the first to be fit: none waits for another one that says nothing.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::lease::{Claim, LeaseHolder, TERM, Tenure};
 use kite_commands::{Step, TooOld, Worker, WorkerError, describe};
-use kite_event_store::{EventStore, Hurry};
+use kite_event_store::{Attention, EventStore, Following};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,9 +35,14 @@ pub enum Post {
 }
 
 impl Post {
-    /// Whether messages wait until it has seen an event.
-    fn is_on_the_way(self) -> bool {
-        matches!(self, Self::Router | Self::Publisher)
+    /// How closely it follows the log; none: only time moves it, or what it needs it reads itself.
+    fn attention(self) -> Option<Attention> {
+        match self {
+            // Messages wait until they have seen an event.
+            Self::Router | Self::Publisher => Some(Attention::Close),
+            Self::Projector(_) => Some(Attention::Steady),
+            Self::Adviser | Self::Timekeeper | Self::Settler | Self::Sealer => None,
+        }
     }
 
     /// The name of its lease.
@@ -62,10 +67,9 @@ pub(crate) struct Leased {
     state: LeaseState,
     /// If there are other processes: they may be newer than this one.
     too_old: Option<TooOld>,
-    /// What it follows.
+    /// What it follows while it works.
     log: Option<Arc<dyn EventStore>>,
-    /// While it works, if messages wait for it.
-    hurry: Option<Hurry>,
+    following: Option<Following>,
 }
 
 /// How the lease of the post stands, as far as this process knows.
@@ -80,7 +84,7 @@ enum LeaseState {
 impl Leased {
     /// Steps this worker.
     pub(crate) fn new(worker: Box<dyn Worker>, post: Post, holder: LeaseHolder) -> Self {
-        Self { worker, post, holder, state: LeaseState::New, too_old: None, log: None, hurry: None }
+        Self { worker, post, holder, state: LeaseState::New, too_old: None, log: None, following: None }
     }
 
     /// As one of several processes: while it is too old for the log, it lets others take the post.
@@ -151,8 +155,8 @@ impl Leased {
             Claim::Held(tenure) => {
                 tracing::info!(worker = self.worker.name(), epoch = tenure.epoch, "works");
                 self.state = LeaseState::Holds(tenure);
-                let log = self.log.as_ref().filter(|_| self.post.is_on_the_way());
-                self.hurry = log.map(|log| log.hurry());
+                let log = self.log.as_ref();
+                self.following = log.and_then(|log| Some(log.follow(self.post.attention()?)));
                 Ok(None)
             }
             Claim::Taken { until } => {
@@ -168,7 +172,7 @@ impl Leased {
         if !matches!(self.state, LeaseState::StandsBy(_)) {
             self.worker.stands_by();
         }
-        self.hurry = None;
+        self.following = None;
         self.state = LeaseState::StandsBy(until);
     }
 }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use kite_commands::{Clock, Step, Worker, WorkerError, describe};
-use kite_event_store::Position;
+use kite_event_store::{Attention, EventStore, Following, Position};
 use kite_projections::{COALESCING, ProjectError, Runner};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -60,13 +60,21 @@ pub struct Projecting {
     projector: Box<dyn Runner>,
     clock: Arc<dyn Clock>,
     watch: ProjectorWatch,
+    _following: Following,
 }
 
 impl Projecting {
     /// Steps this projector.
     pub fn new(projector: Box<dyn Runner>, clock: Arc<dyn Clock>, watch: ProjectorWatch) -> Self {
         watch.note(&*projector, None, clock.now());
-        Self { name: format!("project-{}", projector.name()), projector, clock, watch }
+        let _following = Following::default();
+        Self { name: format!("project-{}", projector.name()), projector, clock, watch, _following }
+    }
+
+    /// As long as there is a process: of each such model it has one of its own.
+    #[must_use]
+    pub(crate) fn following(self, log: &dyn EventStore) -> Self {
+        Self { _following: log.follow(Attention::Steady), ..self }
     }
 }
 

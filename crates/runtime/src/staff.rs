@@ -116,12 +116,12 @@ impl<H: Host> Staff<H> {
     pub fn start_projectors(&self, watch: &ProjectorWatch) -> Result<(), OpenError> {
         let store = self.parts.write_side.journal.store().clone();
         let are_shared = self.parts.models.are_shared();
-        for projector in self.parts.models.projectors(store)? {
+        for projector in self.parts.models.projectors(store.clone())? {
             let post = Post::Projector(projector.name());
             let projecting = Projecting::new(projector, self.host.clock(), watch.clone());
             match are_shared {
                 true => self.follow_as(post, Place::Reading, projecting),
-                false => self.follow(Place::Reading, projecting),
+                false => self.follow(Place::Reading, projecting.following(&*store)),
             }
         }
         Ok(())

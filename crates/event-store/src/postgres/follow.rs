@@ -1,4 +1,4 @@
-//! Following the head of the log: woken by NOTIFY while somebody here is in a hurry, and looking by itself all the same.
+//! Following the head of the log: woken by NOTIFY while somebody here follows closely, and looking by itself all the same.
 
 use deadpool_postgres::{Pool, PoolError};
 use kite_postgres::{Connector, Driven, Silence, is_silence};
@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::reading;
 use crate::envelope::RecordedEvent;
 use crate::errors::{SharedError, describe};
-use crate::port::{Filter, Page, Position, ReadError};
+use crate::port::{Attention, Filter, Following, Page, Position, ReadError};
 use crate::queue::Queue;
 use crate::recent::Recent;
 
@@ -190,6 +190,42 @@ impl Teller {
     }
 }
 
+/// Who follows the log in this process.
+#[derive(Default)]
+pub(super) struct Followers {
+    close: Arc<()>,
+    steady: Arc<()>,
+}
+
+/// The same, for whoever serves them.
+pub(super) struct WatchedFollowers {
+    close: Weak<()>,
+    steady: Weak<()>,
+}
+
+impl Followers {
+    pub(super) fn one_more(&self, attention: Attention) -> Following {
+        Following::counted_by(match attention {
+            Attention::Close => &self.close,
+            Attention::Steady => &self.steady,
+        })
+    }
+
+    pub(super) fn watched(&self) -> WatchedFollowers {
+        WatchedFollowers { close: Arc::downgrade(&self.close), steady: Arc::downgrade(&self.steady) }
+    }
+}
+
+impl WatchedFollowers {
+    /// How closely the closest of them follows; none: nobody does.
+    fn closest(&self) -> Option<Attention> {
+        // The store counts as one.
+        let is_any = |counter: &Weak<()>| counter.strong_count() > 1;
+        let by_attention = [(&self.close, Attention::Close), (&self.steady, Attention::Steady)];
+        by_attention.into_iter().find(|(counter, _)| is_any(counter)).map(|(_, attention)| attention)
+    }
+}
+
 /// Why a look at the head came to nothing.
 #[derive(Debug, thiserror::Error)]
 enum LostLook {
@@ -248,10 +284,9 @@ pub(super) struct Follower {
     pub(super) pool: Pool,
     pub(super) queue: Arc<Queue>,
     pub(super) teller: Teller,
-    /// How often it looks while nobody is in a hurry.
+    /// How often it looks while nobody follows closely.
     pub(super) look_every: Duration,
-    /// Counts who is in a hurry, and the store.
-    pub(super) hurried: Weak<()>,
+    pub(super) followers: WatchedFollowers,
 }
 
 impl Follower {
@@ -321,18 +356,23 @@ impl Follower {
         }
         let mut listens = false;
         loop {
-            let is_hurried = self.is_hurried();
-            if listens != is_hurried {
+            let attention = self.followers.closest();
+            let is_close = attention == Some(Attention::Close);
+            if listens != is_close {
                 // Each word wakes every process that listens.
-                let order = if is_hurried { "LISTEN kite_log" } else { "UNLISTEN kite_log" };
+                let order = if is_close { "LISTEN kite_log" } else { "UNLISTEN kite_log" };
                 match timeout(LOOK_TIMEOUT, client.batch_execute(order)).await {
-                    Ok(Ok(())) => listens = is_hurried,
+                    Ok(Ok(())) => listens = is_close,
                     Ok(Err(error)) => return error.into(),
                     Err(_) => return LostLook::TooLong,
                 }
             }
             // After the order: what was written before it is not told.
-            if let Err(error) = self.read_on(client).await {
+            let read = match attention {
+                Some(_) => self.read_on(client).await,
+                None => self.look_on(client).await,
+            };
+            if let Err(error) = read {
                 return error;
             }
             let pause = if listens { LOOK_EVERY } else { self.look_every };
@@ -340,8 +380,14 @@ impl Follower {
         }
     }
 
-    fn is_hurried(&self) -> bool {
-        self.hurried.strong_count() > 1
+    /// Looks where the log ends, and tells of it. Whoever wants to know what is new reads it.
+    async fn look_on(&self, client: &Client) -> Result<(), LostLook> {
+        let (_, newest) = timeout(LOOK_TIMEOUT, look(client)).await.map_err(|_| LostLook::TooLong)??;
+        self.teller.head.note_answer();
+        if newest.position > self.teller.head.recent.head() {
+            self.teller.pass_over(newest);
+        }
+        Ok(())
     }
 
     /// Reads what is new into memory, and tells of it.

@@ -3,7 +3,8 @@
 //! Every process appends for itself: what waits in it goes to the server as one call of one SQL function, which takes the row
 //! lock of the head, checks versions, gives out positions and writes. So positions have no gaps and become visible in their
 //! order, without a leader. Each process follows the log once, into memory, for all its readers: it knows what it has written
-//! itself, and looks for what others write; while somebody is in a hurry, LISTEN tells of it, too.
+//! itself, and looks for what others write; while somebody follows closely, LISTEN tells of it, too. Where nobody follows, only the
+//! position of the newest event is looked at.
 //!
 //! A call whose answer was lost is answered with [`AppendError::AnswerLost`]: it is not known whether it was written. While
 //! nobody can be reached, appends are answered with [`AppendError::Unavailable`] and nothing was written. A log that has gone
@@ -35,11 +36,11 @@ use uuid::Uuid;
 use crate::envelope::RecordedEvent;
 use crate::errors::SharedError;
 use crate::port::{
-    AppendError, Appended, Batch, EventStore, Filter, Hurry, KeptEvent, KeptPage, LogIndex, Page, Position,
+    AppendError, Appended, Attention, Batch, EventStore, Filter, Following, KeptEvent, KeptPage, LogIndex, Page, Position,
     ReadError, Tail,
 };
 use crate::queue::{Queue, Request, WasClosed};
-use follow::{Head, Teller};
+use follow::{Followers, Head, Teller};
 
 /// The bounds of a store, and where its server is.
 #[derive(Clone)]
@@ -60,8 +61,8 @@ pub struct PostgresOptions {
     pub readers: usize,
     /// A call that takes longer counts as lost.
     pub call_timeout: Duration,
-    /// How often it is looked what others have written, while nobody is in a hurry ([`EventStore::hurry`]): so a process that no
-    /// message waits for is not woken by each event.
+    /// How often it is looked what others have written, while nobody follows closely: so a process that no message waits for is not
+    /// woken by each event.
     pub look_every: Duration,
 }
 
@@ -72,7 +73,7 @@ impl PostgresOptions {
             server,
             queue_requests_max: 8_192,
             queue_bytes_max: 64 * 1024 * 1024,
-            call_bytes_max: 512 * 1024,
+            call_bytes_max: 128 * 1024,
             append_bytes_max: 4 * 1024 * 1024,
             recent_bytes_max: 32 * 1024 * 1024,
             readers: 8,
@@ -96,8 +97,7 @@ pub struct PostgresEventStore {
     pool: Pool,
     head: Arc<Head>,
     told: watch::Receiver<Position>,
-    /// Counts who is in a hurry, and itself.
-    hurried: Arc<()>,
+    followers: Followers,
     running: Mutex<Option<Running>>,
 }
 
@@ -142,7 +142,8 @@ impl PostgresEventStore {
 
         let queue = Arc::new(Queue::new(options.queue_requests_max, options.queue_bytes_max));
         let head = Arc::new(Head::new(log_id, newest, options.recent_bytes_max));
-        let pool = connector.pool(options.readers)?;
+        let reading = connector.clone().by_index();
+        let pool = reading.pool(options.readers)?;
         let teller = Teller::new(Arc::clone(&head));
         let told = teller.subscribe();
         let writer = writer::Writer::new(
@@ -152,17 +153,17 @@ impl PostgresEventStore {
             teller.clone(),
             &options,
         );
-        let hurried = Arc::new(());
+        let followers = Followers::default();
         let follower = follow::Follower {
-            pool: connector.pool(1)?,
+            pool: reading.pool(1)?,
             connector,
             queue: Arc::clone(&queue),
             teller,
             look_every: options.look_every,
-            hurried: Arc::downgrade(&hurried),
+            followers: followers.watched(),
         };
         let running = Running { writer: tokio::spawn(writer.run()), follower: tokio::spawn(follower.run()) };
-        Ok(Self { log_id, queue, pool, head, told, hurried, running: Mutex::new(Some(running)) })
+        Ok(Self { log_id, queue, pool, head, told, followers, running: Mutex::new(Some(running)) })
     }
 
     /// Which log this is: no other one has the same.
@@ -303,8 +304,8 @@ impl EventStore for PostgresEventStore {
         .await
     }
 
-    fn hurry(&self) -> Hurry {
-        Hurry::counted_by(&self.hurried)
+    fn follow(&self, attention: Attention) -> Following {
+        self.followers.one_more(attention)
     }
 
     fn count_after(&self, after: Position) -> u64 {
