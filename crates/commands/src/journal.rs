@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use kite_domain::event::{DecodeError, Event};
 use kite_domain::slug::TenantId;
 use kite_event_store::{
-    AppendError, Appended, Batch, BatchMode, EventStore, Expected, Filter, Metadata, NewEvent, Page, Position,
-    ReadError, RecordedEvent, StreamAppend, StreamName, Tail, TraceParent,
+    AppendError, Appended, Batch, BatchMode, EventStore, Expected, Filter, Metadata, NewEvent, Page,
+    Position, ReadError, RecordedEvent, StreamAppend, StreamName, Tail, TraceParent,
 };
 use sha2::{Digest, Sha256};
 use smol_str::SmolStr;

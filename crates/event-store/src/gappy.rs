@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use crate::envelope::RecordedEvent;
 use crate::port::{
-    AppendError, Appended, Attention, Batch, EventStore, Filter, Following, KeptEvent, KeptPage, LogIndex, Page, Position,
-    ReadError, Tail,
+    AppendError, Appended, Attention, Batch, EventStore, Filter, Following, KeptEvent, KeptPage, LogIndex,
+    Page, Position, ReadError, Tail,
 };
 
 /// See the module. Positions of the inner store are multiplied, and some are left out.

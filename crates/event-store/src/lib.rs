@@ -24,8 +24,8 @@ pub use errors::{SharedError, describe};
 pub use gappy::{GappyEventStore, Gaps};
 pub use in_memory::MemoryEventStore;
 pub use port::{
-    AppendError, Appended, Attention, Batch, BatchMode, EventStore, Expected, Filter, Following, KeptEvent, KeptPage, LogIndex,
-    Page, Position, ReadError, StreamAppend, Tail,
+    AppendError, Appended, Attention, Batch, BatchMode, EventStore, Expected, Filter, Following, KeptEvent,
+    KeptPage, LogIndex, Page, Position, ReadError, StreamAppend, Tail,
 };
 pub use postgres::PostgresEventStore;
 pub use sqlite::SqliteEventStore;

@@ -305,7 +305,8 @@ impl Worker for Publisher {
         let room = self.put_left().await.map_err(FeedError::into_worker_error)?;
         let page = self.feeder.journal().read_told(self.position, PAGE, &self.filter()).await;
         let (told, next) = page.map_err(WorkerError::from)?;
-        let sendings = told.iter().filter_map(|told| LotId::from_stream(&told.recorded.stream)).map(|lot| lot.sending);
+        let sendings =
+            told.iter().filter_map(|told| LotId::from_stream(&told.recorded.stream)).map(|lot| lot.sending);
         let gathered = self.feeder.lots.gather_sendings(sendings).await;
         gathered.map_err(|error| WorkerError::from(JournalError::from(error)))?;
         for told in &told {

@@ -36,8 +36,8 @@ use uuid::Uuid;
 use crate::envelope::RecordedEvent;
 use crate::errors::SharedError;
 use crate::port::{
-    AppendError, Appended, Attention, Batch, EventStore, Filter, Following, KeptEvent, KeptPage, LogIndex, Page, Position,
-    ReadError, Tail,
+    AppendError, Appended, Attention, Batch, EventStore, Filter, Following, KeptEvent, KeptPage, LogIndex,
+    Page, Position, ReadError, Tail,
 };
 use crate::queue::{Queue, Request, WasClosed};
 use follow::{Followers, Head, Teller};

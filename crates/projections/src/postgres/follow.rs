@@ -220,17 +220,17 @@ mod tests {
     use super::*;
     use crate::register::Of;
     use crate::work::WorkModel;
-    use tokio::time::{Instant, sleep};
+    use tokio::time::{Instant, sleep_until};
 
     /// When looks are due in some time, if somebody waits during `waits`.
     async fn looks(waits: std::ops::Range<Duration>, end: Duration) -> Vec<Duration> {
         let followed = [Arc::new(Followed::new(&Of::<WorkModel>::NEW, 1))];
         let (is_due, mut pace, begun) = (Notify::new(), pace(), Instant::now());
         let waiting = async {
-            sleep(waits.start).await;
+            sleep_until(begun + waits.start).await;
             let _waits = followed[0].position.subscribe();
             is_due.notify_one();
-            sleep(waits.end - waits.start).await;
+            sleep_until(begun + waits.end).await;
         };
         let mut looks = Vec::new();
         let looking = async {
@@ -247,7 +247,8 @@ mod tests {
     async fn looks_are_close_while_somebody_waits_and_few_otherwise() {
         let ms = Duration::from_millis;
         let looks = looks(ms(600)..ms(800), ms(2_000)).await;
-        let during = |range: std::ops::Range<Duration>| looks.iter().filter(|look| range.contains(look)).count();
+        let during =
+            |range: std::ops::Range<Duration>| looks.iter().filter(|look| range.contains(*look)).count();
         assert_eq!(during(ms(0)..ms(600)), 2, "{looks:?}");
         assert!(looks.iter().any(|look| (ms(600)..ms(600) + LOOKS_APART * 2).contains(look)), "{looks:?}");
         assert!((18..=21).contains(&during(ms(600)..ms(800))), "{looks:?}");

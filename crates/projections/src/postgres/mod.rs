@@ -94,7 +94,8 @@ impl Postgres {
         let followed = connector.open(checking).await.map_err(OpenError::server)??;
         let io = Arc::new(Io::start()?);
         let look_is_due = Arc::new(Notify::new());
-        let following = follow::follow(connector.clone(), followed.clone(), look_is_due.clone(), io.silence());
+        let following =
+            follow::follow(connector.clone(), followed.clone(), look_is_due.clone(), io.silence());
         let following = io.spawn(following);
         // All of them stay open.
         let sessions = Pool::new(options.connections_max.max(1), usize::MAX);
