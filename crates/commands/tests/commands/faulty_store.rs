@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use kite_event_store::{
     AppendError, Appended, Batch, BatchMode, EventStore, Filter, KeptEvent, KeptPage, MemoryEventStore, Page,
-    Position, ReadError, RecordedEvent, SharedError, StreamAppend,
+    Position, ReadError, RecordedEvent, SharedError, StreamAppend, Tail,
 };
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -52,11 +52,20 @@ struct Plan {
     kept_read: usize,
     /// How often each stream was read from its beginning.
     reads: BTreeMap<String, usize>,
+    /// How often streams were asked for, one or several at once.
+    questions: usize,
     /// Where an event of the stream of seals is said to stand in it.
     numbered: Option<(Position, u64)>,
 }
 
 impl Plan {
+    fn ask(&mut self, tails: &[Tail<'_>]) {
+        self.questions += 1;
+        for tail in tails.iter().filter(|tail| tail.after_version == 0) {
+            *self.reads.entry(tail.stream.to_owned()).or_default() += 1;
+        }
+    }
+
     fn unreadable_after(&self, after: Position) -> Option<Position> {
         self.spoilt.range(after + 1..).next().filter(|_| !self.is_remembered).copied()
     }
@@ -127,6 +136,11 @@ impl FaultyStore {
     /// How often this stream was read from its beginning.
     pub(crate) fn reads_of(&self, stream: &str) -> usize {
         self.plan.lock().reads.get(stream).copied().unwrap_or_default()
+    }
+
+    /// How often streams were asked for, one or several at once.
+    pub(crate) fn questions(&self) -> usize {
+        self.plan.lock().questions
     }
 
     /// Whoever changed this event gave it another place in its stream: the last one, far from the one before.
@@ -246,10 +260,17 @@ impl EventStore for FaultyStore {
         after_version: u64,
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, ReadError> {
-        if after_version == 0 {
-            *self.plan.lock().reads.entry(stream.to_owned()).or_default() += 1;
-        }
+        self.plan.lock().ask(&[Tail { stream, after_version }]);
         self.inner.read_stream(stream, after_version, limit).await
+    }
+
+    async fn read_many(
+        &self,
+        tails: &[Tail<'_>],
+        limit: usize,
+    ) -> Result<Vec<Vec<RecordedEvent>>, ReadError> {
+        self.plan.lock().ask(tails);
+        self.inner.read_many(tails, limit).await
     }
 
     async fn read_all(&self, after: Position, limit: usize, filter: &Filter) -> Result<Page, ReadError> {

@@ -100,6 +100,35 @@ async fn what_another_process_has_written_is_seen_by_who_decides_to_do_nothing()
 }
 
 #[tokio::test]
+async fn what_a_change_needs_is_asked_for_at_once() {
+    let house = House::furnished().await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let sending = house.accept(notice(recipients(4))).await.unwrap().sending;
+        ids.push(LotId { sending, number: 0 });
+    }
+    let questions_of = async |lots: &Lots, seq: u32| {
+        let before = house.store.questions();
+        let answers = lots.change(&ids, &"test".into(), |_, _, _| (end(seq), ())).await;
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        house.store.questions() - before
+    };
+    let [shared, gathering] = of_two(&house);
+    assert_eq!(questions_of(&shared, 0).await, 1, "lots and sendings that are not kept");
+    assert_eq!(questions_of(&shared, 1).await, 1, "what has come of them since");
+    let alone = Lots::new(house.journal.clone(), 10_000);
+    assert_eq!(questions_of(&alone, 2).await, 1);
+    assert_eq!(questions_of(&alone, 3).await, 0, "nobody else writes");
+
+    let before = house.store.questions();
+    gathering.gather_sendings(ids.iter().map(|id| id.sending)).await.unwrap();
+    for id in &ids {
+        assert!(gathering.sending(id.sending).await.unwrap().is_some());
+    }
+    assert_eq!(house.store.questions() - before, 1);
+}
+
+#[tokio::test]
 async fn what_a_newer_program_has_written_to_one_lot_keeps_no_other_from_being_changed() {
     for known_before in [0, 500] {
         let house = House::furnished().await;

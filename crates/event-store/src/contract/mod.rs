@@ -50,6 +50,7 @@ pub async fn run_all(make: impl AsyncFn() -> Arc<dyn EventStore>) {
     what_is_kept_is_what_was_appended(&*make().await).await;
     a_filter_passes_over_other_types(&*make().await).await;
     next_says_when_there_is_nothing_more(&*make().await).await;
+    what_the_head_has_told_is_read(&*make().await).await;
     tails_are_read_together(&*make().await).await;
     events_after_a_position_are_counted(&*make().await).await;
     head_is_told_and_then_readable(&*make().await).await;

@@ -110,6 +110,18 @@ pub async fn next_says_when_there_is_nothing_more(store: &dyn EventStore) {
     assert_eq!((end.events.len(), end.next), (0, rest.next));
 }
 
+/// Whoever waits for the head finds in the log what it has told, and after that nothing new.
+pub async fn what_the_head_has_told_is_read(store: &dyn EventStore) {
+    let (everything, mut head) = (Filter::everything(), store.head());
+    given(store, append("a", Expected::Any, [1, 2, 3])).await;
+    let end = whole_log(store).await.last().map_or(0, |last| last.position);
+    head.wait_for(|told| *told >= end).await.expect("the store is open");
+    let page = store.read_told(0, 10, &everything).await.expect("the log can be read");
+    assert_eq!((ids(&page.events), page.next), (numbered([1, 2, 3]), end));
+    let rest = store.read_told(end, 10, &everything).await.expect("the log can be read");
+    assert_eq!((rest.events.len(), rest.next), (0, end));
+}
+
 /// Reading the tails of several streams returns each as if it were read alone.
 pub async fn tails_are_read_together(store: &dyn EventStore) {
     for number in 0..30 {

@@ -1,6 +1,6 @@
 //! Several processes on one log.
 
-use kite_event_store::{AppendError, EventStore, Expected, Filter, PostgresEventStore};
+use kite_event_store::{AppendError, Attention, EventStore, Expected, Filter, PostgresEventStore};
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
@@ -103,4 +103,24 @@ async fn a_store_that_is_closed_has_written_what_waited() {
     assert_eq!(log_of(&open(&database.url()).await).await.len(), written);
     let late = append_one(&*store, append("a", Expected::Any, [99])).await;
     assert!(matches!(late, Err(AppendError::Stopped(_))), "{late:?}");
+}
+
+#[tokio::test]
+async fn however_closely_a_process_follows_it_hears_of_all_that_others_write() {
+    let database = database().await;
+    let (store, other) = (open(&database.url()).await, open(&database.url()).await);
+    let everything = Filter::everything();
+    let mut position = 0;
+    for attention in [None, Some(Attention::Steady), Some(Attention::Close), None] {
+        let _following = attention.map(|attention| store.follow(attention));
+        for number in position..position + 20 {
+            append_one(&other, append("a", Expected::Any, [number])).await.unwrap();
+        }
+        until_head(&store, position + 20).await;
+        let page = store.read_told(position, 100, &everything).await.unwrap();
+        assert_eq!((page.events.len(), page.next), (20, position + 20), "{attention:?}");
+        position = page.next;
+        let end = store.read_told(position, 100, &everything).await.unwrap();
+        assert_eq!((end.events.len(), end.next), (0, position));
+    }
 }
