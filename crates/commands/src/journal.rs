@@ -270,7 +270,24 @@ impl Journal {
         tails: &[Tail<'_>],
     ) -> Result<Vec<Result<Vec<Told>, JournalError>>, ReadError> {
         const PAGE: usize = 500;
-        let pages = self.store.read_many(tails, PAGE).await?;
+        let pages = match self.store.read_many(tails, PAGE).await {
+            // One of them is damaged: each is read alone, so that the others are there.
+            Err(ReadError::Unreadable(_)) if tails.len() > 1 => {
+                let mut read = Vec::with_capacity(tails.len());
+                for tail in tails {
+                    match self.read_stream(tail.stream, tail.after_version).await {
+                        Err(JournalError::Read(
+                            error @ (ReadError::Unavailable(_) | ReadError::Stopped(_)),
+                        )) => {
+                            return Err(error);
+                        }
+                        told => read.push(told),
+                    }
+                }
+                return Ok(read);
+            }
+            pages => pages?,
+        };
         let mut read = Vec::with_capacity(tails.len());
         for (tail, page) in tails.iter().zip(pages) {
             let is_whole = page.len() < PAGE;

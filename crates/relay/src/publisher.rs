@@ -24,6 +24,8 @@ use std::sync::Arc;
 use crate::queue::{Job, JobKind, Put, QueueError, Waits, WorkQueue};
 
 const PAGE: usize = 500;
+/// Sendings that are read together: their terms and texts may be large.
+const GATHERED_AT_ONCE: usize = 50;
 /// Lots that did not fit and are tried again in one step.
 const LEFT_AT_ONCE: usize = 32;
 /// How long to wait for room in the queue.
@@ -207,13 +209,7 @@ impl Publisher {
     async fn publish(&self, told: &Told) -> Result<Fit, FeedError> {
         let Some(lot) = LotId::from_stream(&told.recorded.stream) else { return Ok(Fit::Whole) };
         let jobs: Vec<Bare> = match &told.event {
-            Event::MessagesRouted(routed) => {
-                let job = |route: &kite_domain::lot::RouteSet| {
-                    (route.relay.clone(), route.attempt, JobKind::Submit, route.messages.clone(), 0)
-                };
-                routed.routes.iter().map(job).collect()
-            }
-            Event::RelayResponded(responded) => follow_ups(responded),
+            Event::MessagesRouted(_) | Event::RelayResponded(_) => jobs_of(&told.event),
             // What is held, and where, is in the lot.
             Event::MessagesHeld(_) => return self.feeder.feed(lot).await,
             // An intent that the work model had not seen when this process began: perhaps without an answer.
@@ -278,6 +274,24 @@ impl Publisher {
 
 type Bare = (RelayId, u16, JobKind, SeqSet, i64);
 
+fn sending_of(told: &Told) -> Option<SendingId> {
+    LotId::from_stream(&told.recorded.stream).map(|lot| lot.sending)
+}
+
+/// The jobs that an event says itself.
+fn jobs_of(event: &Event) -> Vec<Bare> {
+    match event {
+        Event::MessagesRouted(routed) => {
+            let job = |route: &kite_domain::lot::RouteSet| {
+                (route.relay.clone(), route.attempt, JobKind::Submit, route.messages.clone(), 0)
+            };
+            routed.routes.iter().map(job).collect()
+        }
+        Event::RelayResponded(responded) => follow_ups(responded),
+        _ => Vec::new(),
+    }
+}
+
 /// What follows from a response: questions about what is unknown, another try of what was deferred or refused for
 /// now.
 fn follow_ups(responded: &kite_domain::lot::RelayResponded) -> Vec<Bare> {
@@ -305,10 +319,12 @@ impl Worker for Publisher {
         let room = self.put_left().await.map_err(FeedError::into_worker_error)?;
         let page = self.feeder.journal().read_told(self.position, PAGE, &self.filter()).await;
         let (told, next) = page.map_err(WorkerError::from)?;
-        let sendings =
-            told.iter().filter_map(|told| LotId::from_stream(&told.recorded.stream)).map(|lot| lot.sending);
-        let gathered = self.feeder.lots.gather_sendings(sendings).await;
-        gathered.map_err(|error| WorkerError::from(JournalError::from(error)))?;
+        let with_jobs = told.iter().filter(|told| !jobs_of(&told.event).is_empty());
+        let sendings: Vec<SendingId> = with_jobs.filter_map(sending_of).collect();
+        for some in sendings.chunks(GATHERED_AT_ONCE) {
+            let gathered = self.feeder.lots.gather_sendings(some.iter().copied()).await;
+            gathered.map_err(|error| WorkerError::from(JournalError::from(error)))?;
+        }
         for told in &told {
             if let Event::SendingResumed(resumed) = &told.event {
                 self.resume(resumed.sending).await.map_err(FeedError::into_worker_error)?;

@@ -208,8 +208,10 @@ impl Lots {
 
     /// Folds an event of a sending's stream that is in the log into what is kept of it.
     pub fn note_sending(&self, id: SendingId, event: &Event) {
-        // First, as in `forget_sending`.
-        self.inner.changes_told.fetch_add(1, Ordering::SeqCst);
+        // First, as in `forget_sending`. Nothing else of a sending is asked for here.
+        if matches!(event, Event::SendingCancelled(_) | Event::SendingPaused(_) | Event::SendingResumed(_)) {
+            self.inner.changes_told.fetch_add(1, Ordering::SeqCst);
+        }
         if let Some(sending) = self.inner.sendings.get(&id) {
             sending.value.lock().sending.evolve(event, self.inner.journal.now());
         }
@@ -601,15 +603,19 @@ impl Lots {
             return Ok(());
         }
         let Some(lot) = Lot::fold(told.iter().map(|told| &told.event)) else {
-            self.inner.lots.remove(&id);
+            self.inner.lots.remove_if(&id, |kept| Arc::ptr_eq(&kept.value, OwnedMutexGuard::mutex(opened)));
             return Err(LotsError::NotFound(id));
         };
         let version = told.last().map_or(0, |last| last.recorded.version);
         let last_event = told.last().map(|last| last.recorded.id);
         let bytes = lot.memory_bytes();
         **opened = Some(LoggedLot { lot, version, last_event });
-        // In the same cell, with its size.
-        self.inner.lots.insert(id, Weighed::new(OwnedMutexGuard::mutex(opened).clone(), bytes));
+        // The same cell, with its size by now. If it was forgotten meanwhile, another one may be there and know more.
+        let cell = OwnedMutexGuard::mutex(opened);
+        if self.inner.lots.peek(&id).is_some_and(|kept| Arc::ptr_eq(&kept.value, cell)) {
+            // It was not used twice for that.
+            let _ = self.inner.lots.replace(id, Weighed::new(cell.clone(), bytes), true);
+        }
         Ok(())
     }
 }

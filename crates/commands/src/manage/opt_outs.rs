@@ -179,16 +179,17 @@ impl Manage {
 
     /// Appends entries that are as good alone, and reads the directory on. Returns where the last of them is.
     async fn append_in_batches(&self, entries: Vec<Entry>) -> Result<Position, ManageError> {
-        let mut position = self.head();
+        let mut position = None;
         let mut entries = entries.into_iter().peekable();
         while entries.peek().is_some() {
             let batch = entries.by_ref().take(ENTRIES_PER_BATCH).collect();
             for appended in self.journal.append(BatchMode::Independent, batch).await {
-                position = position.max(appended?.position);
+                position = position.max(Some(appended?.position));
             }
         }
-        self.directory.catch_up(&self.journal).await?;
-        Ok(position)
+        // What is already the case is in the log by then.
+        let known = self.directory.read_until(&self.journal).await?;
+        Ok(position.unwrap_or(known))
     }
 
     /// Decides on the refusals of an address, appends with the version of its stream; again on a conflict. Returns
@@ -205,10 +206,10 @@ impl Manage {
         loop {
             let version = self.journal.count(&stream).await?;
             // After the version: whatever it counts is known.
-            self.directory.catch_up(&self.journal).await?;
+            let known = self.directory.read_until(&self.journal).await?;
             let address = [SmolStr::new(address)];
             let Some(event) = self.known_refusals(tenant, &address, &decide).await?? else {
-                return Ok(Done { value: false, position: self.head() });
+                return Ok(Done { value: false, position: known });
             };
             let entry = Entry {
                 stream: stream.clone(),
@@ -237,10 +238,5 @@ impl Manage {
     ) -> Result<T, JournalError> {
         let addresses = addresses.iter().map(SmolStr::as_str);
         self.directory.look_at_refusals(&self.journal, tenant, addresses, look).await
-    }
-
-    /// The end of the log: what is already the case is in the log by then.
-    fn head(&self) -> Position {
-        *self.journal.store().head().borrow()
     }
 }

@@ -1,6 +1,5 @@
 //! Following the head of the log: woken by NOTIFY while somebody here follows closely, and looking by itself all the same.
 
-use deadpool_postgres::{Pool, PoolError};
 use kite_postgres::{Connector, Driven, Silence, is_silence};
 use parking_lot::Mutex;
 use std::future::poll_fn;
@@ -10,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::types::Type;
-use tokio_postgres::{AsyncMessage, Client};
+use tokio_postgres::{AsyncMessage, Client, Statement};
 use uuid::Uuid;
 
 use super::reading;
@@ -235,8 +234,6 @@ enum LostLook {
     Ended,
     #[error("the server does not answer")]
     TooLong,
-    #[error("there is no connection to read with")]
-    NoReader(#[source] PoolError),
     #[error("what is new cannot be read")]
     Read(#[source] ReadError),
 }
@@ -280,8 +277,6 @@ impl Drop for StopAtPanic {
 /// See the module.
 pub(super) struct Follower {
     pub(super) connector: Connector,
-    /// To read with: its own connection, so that it waits for no other reader.
-    pub(super) pool: Pool,
     pub(super) queue: Arc<Queue>,
     pub(super) teller: Teller,
     /// How often it looks while nobody follows closely.
@@ -297,8 +292,6 @@ impl Follower {
         loop {
             match timeout(LOOK_TIMEOUT, self.connector.connect()).await {
                 Ok(Ok((client, connection))) => {
-                    // What is read comes from the same server.
-                    self.pool.retain(|_, _| false);
                     let lost = self.follow(client, connection).await;
                     self.teller.head.silence.set(lost.is_silence());
                     tracing::warn!(error = describe(&lost), "the log is not followed any more");
@@ -354,6 +347,11 @@ impl Follower {
             Ok(Err(error)) => return error.into(),
             Err(_) => return LostLook::TooLong,
         }
+        let news = match timeout(LOOK_TIMEOUT, reading::prepare_news(client)).await {
+            Ok(Ok(news)) => news,
+            Ok(Err(error)) => return error.into(),
+            Err(_) => return LostLook::TooLong,
+        };
         let mut listens = false;
         loop {
             let attention = self.followers.closest();
@@ -367,9 +365,9 @@ impl Follower {
                     Err(_) => return LostLook::TooLong,
                 }
             }
-            // After the order: what was written before it is not told.
+            // After the order: of what was written before it nobody tells.
             let read = match attention {
-                Some(_) => self.read_on(client).await,
+                Some(_) => self.read_on(client, &news).await,
                 None => self.look_on(client).await,
             };
             if let Err(error) = read {
@@ -391,11 +389,11 @@ impl Follower {
     }
 
     /// Reads what is new into memory, and tells of it.
-    async fn read_on(&self, client: &Client) -> Result<(), LostLook> {
+    async fn read_on(&self, client: &Client, news: &Statement) -> Result<(), LostLook> {
         loop {
             let after = self.teller.head.recent.head();
-            let reader = self.pool.get().await.map_err(LostLook::NoReader)?;
-            let reading = reading::news(&reader, after, PAGE_EVENTS);
+            // Over the connection that was compared with what is known.
+            let reading = reading::news(client, news, after, PAGE_EVENTS);
             let read = timeout(LOOK_TIMEOUT, reading).await.map_err(|_| LostLook::TooLong)?;
             let end = match read {
                 Ok((events, end)) => {

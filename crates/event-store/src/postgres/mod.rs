@@ -101,6 +101,9 @@ pub struct PostgresEventStore {
     running: Mutex<Option<Running>>,
 }
 
+/// If the log was not looked at for longer, readers ask for themselves.
+const FOLLOWED_WITHIN: Duration = Duration::from_secs(1);
+
 #[derive(Debug, thiserror::Error)]
 #[error("the server does not answer")]
 struct Silent;
@@ -155,8 +158,7 @@ impl PostgresEventStore {
         );
         let followers = Followers::default();
         let follower = follow::Follower {
-            pool: reading.pool(1)?,
-            connector,
+            connector: reading,
             queue: Arc::clone(&queue),
             teller,
             look_every: options.look_every,
@@ -279,7 +281,8 @@ impl EventStore for PostgresEventStore {
     }
 
     async fn read_told(&self, after: Position, limit: usize, filter: &Filter) -> Result<Page, ReadError> {
-        if after >= *self.told.borrow() && self.queue.stopped().borrow().is_none() {
+        let is_followed = self.head.silent_for() < FOLLOWED_WITHIN && self.queue.stopped().borrow().is_none();
+        if is_followed && after >= *self.told.borrow() {
             return Ok(Page { events: Vec::new(), next: after });
         }
         self.read_all(after, limit, filter).await

@@ -6,8 +6,8 @@ use deadpool_postgres::Client;
 use smol_str::SmolStr;
 use std::time::Duration;
 use tokio::time::timeout;
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
 use crate::envelope::{Metadata, RecordedEvent};
@@ -251,13 +251,24 @@ pub(super) async fn page(
     Ok(Page { events: all_readable(events)?, next })
 }
 
+/// To be asked with [`news`].
+pub(super) async fn prepare_news(
+    client: &tokio_postgres::Client,
+) -> Result<Statement, tokio_postgres::Error> {
+    client.prepare(PAGE).await
+}
+
 /// What comes after a position, and where the log ends.
 pub(super) async fn news(
-    client: &Client,
+    client: &tokio_postgres::Client,
+    statement: &Statement,
     after: Position,
     limit: usize,
 ) -> Result<(Vec<RecordedEvent>, Position), ReadError> {
-    let (page, head) = page_and_head(client, after, limit, &Filter::everything()).await?;
+    let everything = Filter::everything();
+    let asked = Asked::of(after, limit, &everything);
+    let rows = client.query(statement, &asked.parameters()).await.map_err(read_error)?;
+    let (page, head) = asked.page(&rows);
     Ok((all_readable(page.events)?, head))
 }
 
@@ -267,33 +278,51 @@ pub(super) async fn kept_page(
     limit: usize,
     filter: &Filter,
 ) -> Result<KeptPage, ReadError> {
-    Ok(page_and_head(client, after, limit, filter).await?.0)
+    let asked = Asked::of(after, limit, filter);
+    Ok(asked.page(&rows(client, PAGE, &asked.parameters()).await?).0)
 }
 
-async fn page_and_head(
-    client: &Client,
+/// A page that is asked for.
+struct Asked<'f> {
     after: Position,
-    limit: usize,
-    filter: &Filter,
-) -> Result<(KeptPage, Position), ReadError> {
-    let kinds: Option<Vec<&str>> =
-        filter.kinds.as_ref().map(|kinds| kinds.iter().map(SmolStr::as_str).collect());
-    let wanted = limit.min(ANSWER_EVENTS) as i64;
-    let looked_at = if kinds.is_some() { LOOKED_AT_MAX } else { wanted };
-    // What lies beyond every position has nothing after it.
-    let from = signed(after).min(i64::MAX - LOOKED_AT_MAX);
-    let rows = rows(client, PAGE, &[&from, &looked_at, &wanted, &ANSWER_BYTES, &kinds]).await?;
-    let Some(first) = rows.first() else { return Ok((KeptPage { events: Vec::new(), next: after }, after)) };
-    let (head, is_cut) = (first.get::<_, i64>("head"), first.get::<_, bool>("is_cut"));
-    let is_event = |row: &&Row| row.get::<_, Option<i64>>(0).is_some();
-    let events: Vec<KeptEvent> = rows.iter().filter(is_event).map(kept).collect();
-    let looked_up_to = head.min(from.saturating_add(looked_at)) as u64;
-    let next = match events.last() {
-        Some(last) if is_cut => last.position,
-        _ if is_cut => after,
-        _ => looked_up_to.max(after),
-    };
-    Ok((KeptPage { events, next }, head as Position))
+    from: i64,
+    looked_at: i64,
+    wanted: i64,
+    kinds: Option<Vec<&'f str>>,
+}
+
+impl<'f> Asked<'f> {
+    fn of(after: Position, limit: usize, filter: &'f Filter) -> Self {
+        let kinds: Option<Vec<&str>> =
+            filter.kinds.as_ref().map(|kinds| kinds.iter().map(SmolStr::as_str).collect());
+        let wanted = limit.min(ANSWER_EVENTS) as i64;
+        let looked_at = if kinds.is_some() { LOOKED_AT_MAX } else { wanted };
+        // What lies beyond every position has nothing after it.
+        let from = signed(after).min(i64::MAX - LOOKED_AT_MAX);
+        Self { after, from, looked_at, wanted, kinds }
+    }
+
+    fn parameters(&self) -> [&(dyn ToSql + Sync); 5] {
+        [&self.from, &self.looked_at, &self.wanted, &ANSWER_BYTES, &self.kinds]
+    }
+
+    /// What the answer says, and where the log ends.
+    fn page(&self, rows: &[Row]) -> (KeptPage, Position) {
+        let after = self.after;
+        let Some(first) = rows.first() else {
+            return (KeptPage { events: Vec::new(), next: after }, after);
+        };
+        let (head, is_cut) = (first.get::<_, i64>("head"), first.get::<_, bool>("is_cut"));
+        let is_event = |row: &&Row| row.get::<_, Option<i64>>(0).is_some();
+        let events: Vec<KeptEvent> = rows.iter().filter(is_event).map(kept).collect();
+        let looked_up_to = head.min(self.from.saturating_add(self.looked_at)) as u64;
+        let next = match events.last() {
+            Some(last) if is_cut => last.position,
+            _ if is_cut => after,
+            _ => looked_up_to.max(after),
+        };
+        (KeptPage { events, next }, head as Position)
+    }
 }
 
 pub(super) async fn position_before(client: &Client, time: DateTime<Utc>) -> Result<Position, ReadError> {
