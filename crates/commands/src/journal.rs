@@ -271,21 +271,7 @@ impl Journal {
     ) -> Result<Vec<Result<Vec<Told>, JournalError>>, ReadError> {
         const PAGE: usize = 500;
         let pages = match self.store.read_many(tails, PAGE).await {
-            // One of them is damaged: each is read alone, so that the others are there.
-            Err(ReadError::Unreadable(_)) if tails.len() > 1 => {
-                let mut read = Vec::with_capacity(tails.len());
-                for tail in tails {
-                    match self.read_stream(tail.stream, tail.after_version).await {
-                        Err(JournalError::Read(
-                            error @ (ReadError::Unavailable(_) | ReadError::Stopped(_)),
-                        )) => {
-                            return Err(error);
-                        }
-                        told => read.push(told),
-                    }
-                }
-                return Ok(read);
-            }
+            Err(ReadError::Unreadable(_)) if tails.len() > 1 => return self.read_each(tails).await,
             pages => pages?,
         };
         let mut read = Vec::with_capacity(tails.len());
@@ -302,6 +288,20 @@ impl Journal {
                         continue;
                     }
                 }
+            }
+            read.push(told);
+        }
+        Ok(read)
+    }
+
+    /// One of them is damaged: each is read alone, so that the others are there.
+    async fn read_each(&self, tails: &[Tail<'_>]) -> Result<Vec<Result<Vec<Told>, JournalError>>, ReadError> {
+        let mut read = Vec::with_capacity(tails.len());
+        for tail in tails {
+            let told = self.read_stream(tail.stream, tail.after_version).await;
+            if let Err(JournalError::Read(error @ (ReadError::Unavailable(_) | ReadError::Stopped(_)))) = told
+            {
+                return Err(error);
             }
             read.push(told);
         }

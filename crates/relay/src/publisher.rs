@@ -206,18 +206,30 @@ impl Publisher {
         Ok(())
     }
 
-    async fn publish(&self, told: &Told) -> Result<Fit, FeedError> {
+    /// Reads the sendings of events with jobs, together.
+    async fn gather_sendings(&self, told: &[Told], jobs: &[Vec<Bare>]) -> Result<(), WorkerError> {
+        let with_jobs = told.iter().zip(jobs).filter(|(_, jobs)| !jobs.is_empty());
+        let lots = with_jobs.filter_map(|(told, _)| LotId::from_stream(&told.recorded.stream));
+        let sendings: Vec<SendingId> = lots.map(|lot| lot.sending).collect();
+        for some in sendings.chunks(GATHERED_AT_ONCE) {
+            let gathered = self.feeder.lots.gather_sendings(some.iter().copied()).await;
+            gathered.map_err(JournalError::from)?;
+        }
+        Ok(())
+    }
+
+    /// Puts what follows from an event: the jobs that it says itself, or what the lot says.
+    async fn publish(&self, told: &Told, jobs: Vec<Bare>) -> Result<Fit, FeedError> {
         let Some(lot) = LotId::from_stream(&told.recorded.stream) else { return Ok(Fit::Whole) };
-        let jobs: Vec<Bare> = match &told.event {
-            Event::MessagesRouted(_) | Event::RelayResponded(_) => jobs_of(&told.event),
+        match &told.event {
             // What is held, and where, is in the lot.
             Event::MessagesHeld(_) => return self.feeder.feed(lot).await,
             // An intent that the work model had not seen when this process began: perhaps without an answer.
             Event::MessagesSubmitted(_) if told.recorded.position <= self.began_at => {
                 return self.feeder.feed(lot).await;
             }
-            _ => return Ok(Fit::Whole),
-        };
+            _ => {}
+        }
         if jobs.is_empty() {
             return Ok(Fit::Whole);
         }
@@ -274,10 +286,6 @@ impl Publisher {
 
 type Bare = (RelayId, u16, JobKind, SeqSet, i64);
 
-fn sending_of(told: &Told) -> Option<SendingId> {
-    LotId::from_stream(&told.recorded.stream).map(|lot| lot.sending)
-}
-
 /// The jobs that an event says itself.
 fn jobs_of(event: &Event) -> Vec<Bare> {
     match event {
@@ -319,19 +327,15 @@ impl Worker for Publisher {
         let room = self.put_left().await.map_err(FeedError::into_worker_error)?;
         let page = self.feeder.journal().read_told(self.position, PAGE, &self.filter()).await;
         let (told, next) = page.map_err(WorkerError::from)?;
-        let with_jobs = told.iter().filter(|told| !jobs_of(&told.event).is_empty());
-        let sendings: Vec<SendingId> = with_jobs.filter_map(sending_of).collect();
-        for some in sendings.chunks(GATHERED_AT_ONCE) {
-            let gathered = self.feeder.lots.gather_sendings(some.iter().copied()).await;
-            gathered.map_err(|error| WorkerError::from(JournalError::from(error)))?;
-        }
-        for told in &told {
+        let jobs: Vec<Vec<Bare>> = told.iter().map(|told| jobs_of(&told.event)).collect();
+        self.gather_sendings(&told, &jobs).await?;
+        for (told, jobs) in told.iter().zip(jobs) {
             if let Event::SendingResumed(resumed) = &told.event {
                 self.resume(resumed.sending).await.map_err(FeedError::into_worker_error)?;
                 continue;
             }
             // A failure in the middle of a page: the page is read again, and the queue knows what it has.
-            if self.publish(told).await.map_err(FeedError::into_worker_error)? == Fit::Left {
+            if self.publish(told, jobs).await.map_err(FeedError::into_worker_error)? == Fit::Left {
                 self.left.extend(LotId::from_stream(&told.recorded.stream));
             }
         }

@@ -278,8 +278,6 @@ impl Directory {
             match &page {
                 // Of what was not told yet nothing is known.
                 Ok((_, next)) if matches!(reach, Reach::Told) && *next == place.position => {}
-                // Of what was not told yet nothing is known.
-                Ok((_, next)) if matches!(reach, Reach::Told) && *next == place.position => {}
                 Ok(_) => self.inner.stands_still.store(false, Ordering::Relaxed),
                 Err(JournalError::Decode { .. }) => self.inner.stands_still.store(true, Ordering::Relaxed),
                 // That says nothing about whether it exists.
