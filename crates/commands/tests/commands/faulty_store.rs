@@ -54,15 +54,21 @@ struct Plan {
     reads: BTreeMap<String, usize>,
     /// How often streams were asked for, one or several at once.
     questions: usize,
+    /// Something in these streams cannot be read.
+    damaged: BTreeSet<String>,
     /// Where an event of the stream of seals is said to stand in it.
     numbered: Option<(Position, u64)>,
 }
 
 impl Plan {
-    fn ask(&mut self, tails: &[Tail<'_>]) {
+    fn ask(&mut self, tails: &[Tail<'_>]) -> Result<(), ReadError> {
         self.questions += 1;
         for tail in tails.iter().filter(|tail| tail.after_version == 0) {
             *self.reads.entry(tail.stream.to_owned()).or_default() += 1;
+        }
+        match tails.iter().find(|tail| self.damaged.contains(tail.stream)) {
+            Some(tail) => Err(ReadError::unreadable(format!("an event of {} is spoilt", tail.stream))),
+            None => Ok(()),
         }
     }
 
@@ -136,6 +142,11 @@ impl FaultyStore {
     /// How often this stream was read from its beginning.
     pub(crate) fn reads_of(&self, stream: &str) -> usize {
         self.plan.lock().reads.get(stream).copied().unwrap_or_default()
+    }
+
+    /// Something in this stream cannot be read from now on.
+    pub(crate) fn damage(&self, stream: &str) {
+        self.plan.lock().damaged.insert(stream.to_owned());
     }
 
     /// How often streams were asked for, one or several at once.
@@ -260,7 +271,7 @@ impl EventStore for FaultyStore {
         after_version: u64,
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, ReadError> {
-        self.plan.lock().ask(&[Tail { stream, after_version }]);
+        self.plan.lock().ask(&[Tail { stream, after_version }])?;
         self.inner.read_stream(stream, after_version, limit).await
     }
 
@@ -269,7 +280,7 @@ impl EventStore for FaultyStore {
         tails: &[Tail<'_>],
         limit: usize,
     ) -> Result<Vec<Vec<RecordedEvent>>, ReadError> {
-        self.plan.lock().ask(tails);
+        self.plan.lock().ask(tails)?;
         self.inner.read_many(tails, limit).await
     }
 

@@ -99,14 +99,32 @@ async fn what_another_process_has_written_is_seen_by_who_decides_to_do_nothing()
     assert_eq!(read, (2, true), "who only looks sees it, too");
 }
 
-#[tokio::test]
-async fn what_a_change_needs_is_asked_for_at_once() {
-    let house = House::furnished().await;
+/// Of a sending each.
+async fn three_lots(house: &House) -> Vec<LotId> {
     let mut ids = Vec::new();
     for _ in 0..3 {
         let sending = house.accept(notice(recipients(4))).await.unwrap().sending;
         ids.push(LotId { sending, number: 0 });
     }
+    ids
+}
+
+#[tokio::test]
+async fn a_damaged_lot_keeps_no_other_from_being_changed() {
+    let house = House::furnished().await;
+    let ids = three_lots(&house).await;
+    house.store.damage(&ids[1].stream());
+    for lots in [&of_two(&house)[0], &Lots::new(house.journal.clone(), 10_000)] {
+        let answers = lots.change(&ids, &"test".into(), |_, _, _| (end(0), ())).await;
+        assert!(answers[0].is_ok() && answers[2].is_ok(), "{answers:?}");
+        assert!(matches!(answers[1], Err(LotsError::Journal(JournalError::Read(_)))), "{answers:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_change_needs_is_asked_for_at_once() {
+    let house = House::furnished().await;
+    let ids = three_lots(&house).await;
     let questions_of = async |lots: &Lots, seq: u32| {
         let before = house.store.questions();
         let answers = lots.change(&ids, &"test".into(), |_, _, _| (end(seq), ())).await;
