@@ -166,7 +166,7 @@ mod tests {
             traceparent: None,
         };
         let append = StreamAppend { stream: "test".into(), expected: Expected::Any, metadata, events };
-        store.append(Batch { mode: BatchMode::Independent, appends: vec![append] }).await;
+        store.append(Batch::new(BatchMode::Independent, vec![append])).await;
         let files = tempfile::TempDir::new().unwrap();
         let models = ReadModels::open(files.path()).unwrap();
         let freshness = Freshness::new(models, Arc::new(store), Duration::ZERO);

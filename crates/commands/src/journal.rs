@@ -5,7 +5,7 @@ use kite_domain::event::{DecodeError, Event};
 use kite_domain::slug::TenantId;
 use kite_event_store::{
     AppendError, Appended, Batch, BatchMode, EventStore, Expected, Filter, Metadata, NewEvent, Page,
-    Position, ReadError, RecordedEvent, StreamAppend, StreamName, Tail, TraceParent,
+    Position, ReadError, RecordedEvent, StreamAppend, StreamName, Tail, TraceParent, Urgency,
 };
 use sha2::{Digest, Sha256};
 use smol_str::SmolStr;
@@ -205,25 +205,37 @@ impl Journal {
 
     /// Writes entries together. One result each, in order.
     pub async fn append(&self, mode: BatchMode, entries: Vec<Entry>) -> Vec<Result<Appended, AppendError>> {
-        self.append_keeping(mode, entries).await.into_iter().map(|kept| kept.answer).collect()
+        let kept = self.append_keeping(Urgency::Ordinary, mode, entries).await;
+        kept.into_iter().map(|kept| kept.answer).collect()
     }
 
     /// [`Journal::append`] that gives the events back, to be folded.
-    pub async fn append_keeping(&self, mode: BatchMode, entries: Vec<Entry>) -> Vec<Kept> {
-        self.append_as(mode, entries.into_iter().map(|entry| (self.ids.next(), entry)).collect()).await
+    pub async fn append_keeping(&self, urgency: Urgency, mode: BatchMode, entries: Vec<Entry>) -> Vec<Kept> {
+        let entries = entries.into_iter().map(|entry| (self.ids.next(), entry)).collect();
+        self.append_with_ids(urgency, mode, entries).await
     }
 
     /// [`Journal::append_keeping`] under ids of the caller's choice, for what must be in the log once however often
     /// it is written: the first event of an entry has its id. What exists already is reported as repeated, or as a
     /// conflict if it exists in another place.
     pub async fn append_as(&self, mode: BatchMode, entries: Vec<(Uuid, Entry)>) -> Vec<Kept> {
+        self.append_with_ids(Urgency::Ordinary, mode, entries).await
+    }
+
+    /// [`Journal::append_as`], with an urgency.
+    pub async fn append_with_ids(
+        &self,
+        urgency: Urgency,
+        mode: BatchMode,
+        entries: Vec<(Uuid, Entry)>,
+    ) -> Vec<Kept> {
         if entries.is_empty() {
             return Vec::new();
         }
         let time = self.clock.now();
         let (appends, events): (Vec<_>, Vec<_>) =
             entries.into_iter().map(|(id, entry)| stream_append(id, entry, time)).unzip();
-        let mut answers = self.store.append(Batch { mode, appends }).await.into_iter();
+        let mut answers = self.store.append(Batch { mode, urgency, appends }).await.into_iter();
         let kept = |(events, last_id)| {
             let answer = answers.next().unwrap_or(Err(AppendError::AnswerLost));
             Kept { events, last_id, answer }

@@ -145,7 +145,7 @@ async fn client(
         let append =
             StreamAppend { stream: stream.clone(), expected: Expected::Version(version), metadata, events };
         let sent = now();
-        let results = store.append(Batch { mode: BatchMode::Independent, appends: vec![append] }).await;
+        let results = store.append(Batch::new(BatchMode::Independent, vec![append])).await;
         latencies.push(sent.elapsed());
         version = results.into_iter().next().ok_or("no answer")??.version;
     }

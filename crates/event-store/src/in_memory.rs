@@ -161,7 +161,7 @@ impl Log {
 #[async_trait]
 impl EventStore for MemoryEventStore {
     async fn append(&self, batch: Batch) -> Vec<Result<Appended, AppendError>> {
-        let Batch { mode, appends } = batch;
+        let Batch { mode, appends, .. } = batch;
         let mut log = self.log.write();
         let results = match mode {
             BatchMode::Independent => appends.into_iter().map(|append| log.append(append)).collect(),

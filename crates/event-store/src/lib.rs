@@ -25,7 +25,7 @@ pub use gappy::{GappyEventStore, Gaps};
 pub use in_memory::MemoryEventStore;
 pub use port::{
     AppendError, Appended, Attention, Batch, BatchMode, EventStore, Expected, Filter, Following, KeptEvent,
-    KeptPage, LogIndex, Page, Position, ReadError, StreamAppend, Tail,
+    KeptPage, LogIndex, Page, Position, ReadError, StreamAppend, Tail, Urgency,
 };
 pub use postgres::PostgresEventStore;
 pub use sqlite::SqliteEventStore;

@@ -53,14 +53,32 @@ pub enum BatchMode {
     Atomic,
 }
 
+/// How long a batch may stand behind others. It changes nothing but that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// Its turn comes.
+    Ordinary,
+    /// Somebody waits for it, and for several such batches one after the other: it goes before what is ordinary, if the engine can.
+    Urgent,
+}
+
 /// Appends handed in together, with one durable write if the adapter can. Each [`StreamAppend`] is atomic; the batch
 /// is atomic only if its mode says so.
 #[derive(Debug, Clone)]
 pub struct Batch {
     /// See [`BatchMode`].
     pub mode: BatchMode,
+    /// See [`Urgency`].
+    pub urgency: Urgency,
     /// In the order in which they are tried.
     pub appends: Vec<StreamAppend>,
+}
+
+impl Batch {
+    /// Of ordinary urgency.
+    pub fn new(mode: BatchMode, appends: Vec<StreamAppend>) -> Self {
+        Self { mode, urgency: Urgency::Ordinary, appends }
+    }
 }
 
 /// The place of an append. Returned only once it is durable. A repeated append gets the version and position of the

@@ -1,8 +1,8 @@
-//! Appends that wait for the writer: limited in requests and in bytes, in two lanes.
+//! Appends that wait for a writer: limited in requests and in bytes, in three lanes.
 //!
-//! A large request (a campaign's lots) and a small one (a password) do not wait in the same queue: each commit takes
-//! the small ones first and gives the current large one what is left of the commit's limit. Large ones fill no more
-//! than three quarters of the queue, so that small ones find a place beside them.
+//! A large request (a campaign's lots) and a small one do not wait in the same lane: each commit takes the small ones first and
+//! gives the current large one what is left of the commit's limit. Large ones fill no more than three quarters of the queue, so
+//! that small ones find a place beside them. What is urgent (a password) goes before both, or has a writer of its own.
 
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::errors::SharedError;
-use crate::port::{AppendError, Appended, Batch, BatchMode, StreamAppend};
+use crate::port::{AppendError, Appended, Batch, BatchMode, StreamAppend, Urgency};
 
 /// A store that was closed accepts nothing any more.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +62,7 @@ pub(crate) struct Request {
     /// How many appends there are in all.
     count: usize,
     bytes: usize,
+    urgency: Urgency,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -69,8 +70,9 @@ impl Request {
     pub(crate) fn new(batch: Batch, answer: oneshot::Sender<Answer>) -> Self {
         let bytes = batch.appends.iter().map(weight_bytes).sum();
         let count = batch.appends.len();
-        let (results, appends) = (Vec::with_capacity(count), batch.appends.into_iter());
-        Self { mode: batch.mode, appends, results, durable: 0, count, bytes, answer }
+        let Batch { mode, urgency, appends } = batch;
+        let (results, appends) = (Vec::with_capacity(count), appends.into_iter());
+        Self { mode, appends, results, durable: 0, count, bytes, urgency, answer }
     }
 
     /// The first of a guarded batch was refused: the others are not tried.
@@ -97,8 +99,27 @@ impl Request {
     }
 }
 
+/// What a writer takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lanes {
+    /// Everything, what is urgent first.
+    All,
+    /// Only what has this urgency.
+    Of(Urgency),
+}
+
+impl Lanes {
+    fn take(self, urgency: Urgency) -> bool {
+        match self {
+            Self::All => true,
+            Self::Of(only) => only == urgency,
+        }
+    }
+}
+
 #[derive(Default)]
 struct Waiting {
+    urgent: VecDeque<Request>,
     small: VecDeque<Request>,
     bulk: VecDeque<Request>,
     bytes: usize,
@@ -108,27 +129,53 @@ struct Waiting {
 
 impl Waiting {
     fn requests(&self) -> usize {
-        self.small.len() + self.bulk.len()
+        self.urgent.len() + self.small.len() + self.bulk.len()
     }
 
-    /// All of them, to be given up without the lock.
-    fn drain(&mut self) -> impl Iterator<Item = Request> + use<> {
-        self.bytes = 0;
-        std::mem::take(&mut self.small).into_iter().chain(std::mem::take(&mut self.bulk))
+    fn is_empty(&self, urgency: Urgency) -> bool {
+        match urgency {
+            Urgency::Urgent => self.urgent.is_empty(),
+            Urgency::Ordinary => self.small.is_empty() && self.bulk.is_empty(),
+        }
     }
 
-    fn take(&mut self, small: &mut Vec<Request>, bulk: &mut Option<Request>, bytes_max: usize) -> Taken {
-        if bulk.is_none() && self.requests() == 0 {
+    /// All of these lanes, to be given up without the lock.
+    fn drain(&mut self, lanes: Lanes) -> Vec<Request> {
+        let mut drained = Vec::new();
+        if lanes.take(Urgency::Urgent) {
+            drained.extend(self.urgent.drain(..));
+        }
+        if lanes.take(Urgency::Ordinary) {
+            drained.extend(self.small.drain(..).chain(self.bulk.drain(..)));
+        }
+        self.bytes -= drained.iter().map(|request| request.bytes).sum::<usize>();
+        drained
+    }
+
+    fn take(
+        &mut self,
+        lanes: Lanes,
+        small: &mut Vec<Request>,
+        bulk: &mut Option<Request>,
+        bytes_max: usize,
+    ) -> Taken {
+        let (urgent, ordinary) = (lanes.take(Urgency::Urgent), lanes.take(Urgency::Ordinary));
+        let has_nothing =
+            !(urgent && !self.is_empty(Urgency::Urgent) || ordinary && !self.is_empty(Urgency::Ordinary));
+        if bulk.is_none() && has_nothing {
             return if self.closing { Taken::Closed } else { Taken::Nothing };
         }
         let mut taken_bytes = 0;
-        while taken_bytes < bytes_max
-            && let Some(request) = self.small.pop_front()
-        {
-            taken_bytes += request.bytes;
-            small.push(request);
+        let ours = [(urgent, &mut self.urgent), (ordinary, &mut self.small)];
+        for (_, lane) in ours.into_iter().filter(|(is_ours, _)| *is_ours) {
+            while taken_bytes < bytes_max
+                && let Some(request) = lane.pop_front()
+            {
+                taken_bytes += request.bytes;
+                small.push(request);
+            }
         }
-        if bulk.is_none() {
+        if bulk.is_none() && ordinary {
             *bulk = self.bulk.pop_front();
             taken_bytes += bulk.as_ref().map_or(0, |request| request.bytes);
         }
@@ -149,8 +196,9 @@ enum Taken {
 pub(crate) struct Queue {
     waiting: Mutex<Waiting>,
     ready: Condvar,
-    /// The same for a writer that is no thread of its own.
-    arrived: Notify,
+    /// The same for writers that are no threads of their own, by what they take.
+    ordinary: Notify,
+    urgent: Notify,
     /// Why nothing is accepted any more. Changed under the lock of `waiting`.
     stopped: watch::Sender<Option<SharedError>>,
     requests_max: usize,
@@ -162,7 +210,8 @@ impl Queue {
         Self {
             waiting: Mutex::default(),
             ready: Condvar::new(),
-            arrived: Notify::new(),
+            ordinary: Notify::new(),
+            urgent: Notify::new(),
             stopped: watch::Sender::new(None),
             requests_max,
             bytes_max,
@@ -179,7 +228,7 @@ impl Queue {
         if waiting.closing {
             return Err(AppendError::stopped(WasClosed));
         }
-        let is_bulk = request.bytes >= BULK_BYTES;
+        let (is_bulk, urgency) = (request.bytes >= BULK_BYTES, request.urgency);
         let (requests_max, bytes_max) = match is_bulk {
             true => (self.requests_max - self.requests_max / 4, self.bytes_max - self.bytes_max / 4),
             false => (self.requests_max, self.bytes_max),
@@ -189,19 +238,27 @@ impl Queue {
         if is_full {
             return Err(AppendError::Busy);
         }
-        let was_empty = waiting.requests() == 0;
+        let was_empty = waiting.is_empty(urgency);
         waiting.bytes += request.bytes;
-        if is_bulk {
-            waiting.bulk.push_back(request);
-        } else {
-            waiting.small.push_back(request);
-        }
+        let lane = match (urgency, is_bulk) {
+            (Urgency::Urgent, _) => &mut waiting.urgent,
+            (Urgency::Ordinary, false) => &mut waiting.small,
+            (Urgency::Ordinary, true) => &mut waiting.bulk,
+        };
+        lane.push_back(request);
         drop(waiting);
         if was_empty {
             self.ready.notify_one();
-            self.arrived.notify_one();
+            self.arrived(urgency).notify_one();
         }
         Ok(())
+    }
+
+    fn arrived(&self, urgency: Urgency) -> &Notify {
+        match urgency {
+            Urgency::Ordinary => &self.ordinary,
+            Urgency::Urgent => &self.urgent,
+        }
     }
 
     /// Moves small requests of up to `bytes_max` and, if the writer has none, a large one to the writer. Waits until
@@ -214,7 +271,7 @@ impl Queue {
     ) -> bool {
         let mut waiting = self.waiting.lock();
         loop {
-            match waiting.take(small, bulk, bytes_max) {
+            match waiting.take(Lanes::All, small, bulk, bytes_max) {
                 Taken::Work => return true,
                 Taken::Closed => return false,
                 Taken::Nothing => self.ready.wait(&mut waiting),
@@ -222,17 +279,18 @@ impl Queue {
         }
     }
 
-    /// Like [`Queue::take`], for a writer that is no thread of its own.
+    /// Like [`Queue::take`], for a writer that is no thread of its own and takes only what has this urgency.
     pub(crate) async fn taken(
         &self,
+        urgency: Urgency,
         small: &mut Vec<Request>,
         bulk: &mut Option<Request>,
         bytes_max: usize,
     ) -> bool {
         loop {
-            let mut arrived = pin!(self.arrived.notified());
+            let mut arrived = pin!(self.arrived(urgency).notified());
             arrived.as_mut().enable();
-            let taken = self.waiting.lock().take(small, bulk, bytes_max);
+            let taken = self.waiting.lock().take(Lanes::Of(urgency), small, bulk, bytes_max);
             match taken {
                 Taken::Work => return true,
                 Taken::Closed => return false,
@@ -255,13 +313,14 @@ impl Queue {
     pub(crate) fn close(&self) {
         self.waiting.lock().closing = true;
         self.ready.notify_all();
-        self.arrived.notify_one();
+        self.ordinary.notify_waiters();
+        self.urgent.notify_waiters();
     }
 
-    /// Answers all that wait with this; what comes later is taken as before.
-    pub(crate) fn give_up_waiting(&self, error: &AppendError) {
-        let waiting = self.waiting.lock().drain();
-        waiting.for_each(|request| request.give_up(error, error));
+    /// Answers all of this urgency that wait with this; what comes later is taken as before.
+    pub(crate) fn give_up_waiting(&self, urgency: Urgency, error: &AppendError) {
+        let waiting = self.waiting.lock().drain(Lanes::Of(urgency));
+        waiting.into_iter().for_each(|request| request.give_up(error, error));
     }
 
     /// Takes nothing any more, and gives up what waits. The first reason stays.
@@ -274,8 +333,8 @@ impl Queue {
         });
         let reason = self.stopped.borrow().clone().unwrap_or_else(|| reason.clone());
         let error = AppendError::Stopped(reason);
-        let given_up = waiting.drain();
+        let given_up = waiting.drain(Lanes::All);
         drop(waiting);
-        given_up.for_each(|request| request.give_up(&error, &error));
+        given_up.into_iter().for_each(|request| request.give_up(&error, &error));
     }
 }

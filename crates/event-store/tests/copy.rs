@@ -61,7 +61,7 @@ async fn it_holds_exactly_what_was_there_when_it_began() {
     let stream = read.read_stream("s-0", 0, usize::MAX).await.unwrap();
     assert_eq!(stream, before.iter().filter(|event| &*event.stream == "s-0").cloned().collect::<Vec<_>>());
     assert_eq!(read.read_stream("later-5000", 0, 1).await.unwrap(), []);
-    let batch = Batch { mode: BatchMode::Independent, appends: vec![append("s-0", Expected::Any, [9_999])] };
+    let batch = Batch::new(BatchMode::Independent, vec![append("s-0", Expected::Any, [9_999])]);
     assert!(matches!(read.append(batch).await[..], [Err(AppendError::Stopped(_))]));
     drop(read);
     assert_eq!(names(to.parent().unwrap()), BTreeSet::from(["log.sqlite".to_owned()]));

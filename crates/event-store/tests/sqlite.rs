@@ -134,7 +134,7 @@ async fn an_append_over_the_bound_is_refused_alone() {
     let options = SqliteOptions { append_bytes_max: 1000, ..SqliteOptions::default() };
     let store = SqliteEventStore::open(&directory.path().join("log.sqlite"), options).unwrap();
     let appends = vec![padded("a", 1, 1001), padded("b", 2, 1000), append("a", Expected::Version(0), [3])];
-    let results = store.append(Batch { mode: BatchMode::Independent, appends }).await;
+    let results = store.append(Batch::new(BatchMode::Independent, appends)).await;
     assert_eq!(results[0], Err(AppendError::TooLarge { bytes: 1001, limit: 1000 }));
     assert!(results[1].is_ok() && results[2].is_ok());
 }
@@ -149,7 +149,7 @@ async fn an_id_that_stands_anywhere_is_refused_also_where_it_came_with_the_same_
     assert_eq!(append_one(&store, append("b", Expected::Version(0), [1])).await, conflict, "from before");
     for mode in [BatchMode::Atomic, BatchMode::Independent] {
         let appends = vec![append("a", Expected::Version(1), [2]), append("b", Expected::Version(0), [2])];
-        let results = store.append(Batch { mode, appends }).await;
+        let results = store.append(Batch::new(mode, appends)).await;
         assert_eq!(results[0].is_ok(), mode == BatchMode::Independent, "{results:?}");
         assert_eq!(results[1], conflict);
     }
@@ -191,7 +191,7 @@ async fn a_batch_over_the_bounds_is_spread_over_commits() {
     let options = SqliteOptions { queue_bytes_max: 1000, commit_bytes_max: 1000, ..SqliteOptions::default() };
     let store = SqliteEventStore::open(&directory.path().join("log.sqlite"), options).unwrap();
     let appends = (0..30).map(|number| padded(&format!("s-{number}"), number, 100_000)).collect();
-    let results = store.append(Batch { mode: BatchMode::Guarded, appends }).await;
+    let results = store.append(Batch::new(BatchMode::Guarded, appends)).await;
     let positions: Vec<_> = results.into_iter().map(|result| result.unwrap().position).collect();
     assert_eq!(positions, (1..=30).collect::<Vec<_>>());
 }

@@ -287,7 +287,7 @@ async fn fill(data: &Path, events: u64) -> anyhow::Result<()> {
             },
             events: (first..first + 1_000).map(event).collect(),
         };
-        let answers = store.append(Batch { mode: BatchMode::Independent, appends: vec![append] }).await;
+        let answers = store.append(Batch::new(BatchMode::Independent, vec![append])).await;
         ensure!(answers.iter().all(Result::is_ok), "{answers:?}");
     }
     store.close();

@@ -175,7 +175,7 @@ async fn append(
         },
         events: appended.collect(),
     };
-    store.append(Batch { mode: BatchMode::Independent, appends: vec![append] }).await;
+    store.append(Batch::new(BatchMode::Independent, vec![append])).await;
     bytes
 }
 

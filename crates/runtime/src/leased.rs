@@ -327,7 +327,7 @@ mod tests {
             };
             let events = vec![NewEvent { id, kind: "of-tomorrow".into(), schema_version: 1, data }];
             let append = StreamAppend { stream: "x".into(), expected: Expected::Any, metadata, events };
-            store.append(Batch { mode: BatchMode::Independent, appends: vec![append] }).await;
+            store.append(Batch::new(BatchMode::Independent, vec![append])).await;
             journal
         }
 

@@ -191,7 +191,7 @@ impl FaultyStore {
                 metadata,
                 events: vec![new],
             };
-            self.write(Batch { mode: BatchMode::Independent, appends: vec![rival] }).await;
+            self.write(Batch::new(BatchMode::Independent, vec![rival])).await;
         }
     }
 }

@@ -571,7 +571,7 @@ async fn a_process_that_is_too_old_for_its_log_says_that_another_one_answers() {
         metadata,
         events: vec![of_tomorrow],
     };
-    api.store.append(Batch { mode: BatchMode::Independent, appends: vec![append] }).await.remove(0).unwrap();
+    api.store.append(Batch::new(BatchMode::Independent, vec![append])).await.remove(0).unwrap();
     api.clock.advance(TimeDelta::seconds(59));
     assert_eq!(statuses(&api).await, [200, 401], "keys hold as they do while the log is away");
     api.clock.advance(TimeDelta::seconds(1));

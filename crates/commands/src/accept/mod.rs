@@ -4,8 +4,9 @@
 //! Under an idempotency key it is asked first whether the request was accepted before ([`Acceptance::earlier`]); only then
 //! are its recipients looked up, and the request accepted.
 //!
-//! Order of the appends: the claim of the idempotency key and the lots together, then the seal. A crash in between
-//! leaves lots that nobody ever routes, and a claim that the next request under the same key takes over.
+//! A sending of one lot is appended as a whole: the claim of the idempotency key, the lot and the seal, all or nothing. Of several lots
+//! the claim and the lots come first, together, then the seal. A crash in between leaves lots that nobody ever routes, and a
+//! claim that the next request under the same key takes over.
 
 mod bounds;
 mod cancel;
@@ -37,17 +38,18 @@ use chrono::{DateTime, Utc};
 use kite_domain::ids::SendingId;
 use kite_domain::load::{Full, LoadKind};
 use kite_domain::lot::{Lot, SplitLedger};
-use kite_domain::mutation;
+use kite_domain::mutation::{self, Mutation};
 use kite_domain::opt_out::Refusals;
 use kite_domain::sending::{MessageClass, SendingAccepted, SendingClaimed};
 use kite_domain::slug::TenantId;
 use kite_domain::tenant::LimitsInForce;
-use kite_event_store::{AppendError, BatchMode, Expected, Position};
+use kite_event_store::{AppendError, Appended, BatchMode, Expected, Position, Urgency};
 use std::sync::Arc;
+use uuid::Uuid;
 
 use crate::directory::{Directory, DirectoryState};
 use crate::journal::{Cause, Entry, Journal, JournalError};
-use crate::lots::{LoggedLot, Lots};
+use crate::lots::{LoggedLot, Lots, urgency_of};
 use compose::Composed;
 use earlier::{Claim, KeysInProgress};
 use rates::{Lane, Rates};
@@ -180,16 +182,22 @@ impl Acceptance {
         let sending = SendingId(self.journal().next_id());
         let cause = Cause { correlation: sending.0, ..cause.clone() };
         let traceparent = cause.traceparent;
+        let urgency = urgency_of(request.class);
         let sealed = self.seal_of(sending, tenant, request, terms, &composed, claim);
-        mutation::bug!(SealBeforeLots, self.seal(&cause, &sealed).await?);
-        let lots = self.write_lots(&cause, tenant, sending, claim, composed.lots).await?;
+        mutation::bug!(SealBeforeLots, self.seal_with(Vec::new(), &cause, &sealed).await?);
+        let (mut entries, lots) = self.lots_of(&cause, &sealed, claim, composed.lots);
         let seal_cause = cause.of(lots.last().and_then(|logged| logged.last_event));
+        // One lot goes into the log with its seal, all or nothing; of several, each by itself before it.
+        let is_whole = lots.len() == 1 && !mutation::is_active(Mutation::SealBeforeLots);
+        if !is_whole {
+            self.write_lots(urgency, std::mem::take(&mut entries)).await?;
+        }
         // Kept before the seal lets anybody act on them: what is kept later could be older than the log.
         lots.into_iter().for_each(|logged| self.lots.remember(logged));
         self.lots.remember_sending(Arc::new(sealed.clone()), traceparent);
         let unsealed = Unsealed { lots: &self.lots, sending: Some(sending) };
         place.is_sealing();
-        let appended = self.seal(&seal_cause, &sealed).await;
+        let appended = self.seal_with(entries, &seal_cause, &sealed).await;
         mutation::bug!(SealBeforeLots | AcknowledgeBeforeAppend, let appended = appended.or(Ok(0)));
         let position = match appended {
             Err(error) => {
@@ -343,70 +351,73 @@ impl Acceptance {
         }
     }
 
-    /// Appends the claim and the lots. If another request wins the claim, the lots of this one are never sealed.
-    async fn write_lots(
+    /// The claim, if there is one, and the lots: what is to be written, each with its id, and what they are once it is.
+    fn lots_of(
         &self,
         cause: &Cause,
-        tenant: &TenantId,
-        sending: SendingId,
+        sealed: &SendingAccepted,
         claim: Option<&Claim>,
         lots: Vec<compose::ComposedLot>,
-    ) -> Result<Vec<LoggedLot>, AcceptError> {
-        let mut entries = Vec::with_capacity(lots.len() + 1);
+    ) -> (Vec<(Uuid, Entry)>, Vec<LoggedLot>) {
+        let (sending, tenant) = (sealed.sending, &sealed.tenant);
+        let entry = |stream, expected, event| {
+            let (tenant, cause) = (Some(tenant.clone()), cause.clone());
+            (self.journal().next_id(), Entry { stream, expected, tenant, cause, events: vec![event] })
+        };
+        let mut entries = Vec::with_capacity(lots.len() + 2);
         if let Some(claim) = claim {
-            entries.push(Entry {
-                stream: claim.stream.clone(),
-                expected: Expected::Version(claim.version),
-                tenant: Some(tenant.clone()),
-                cause: cause.clone(),
-                events: vec![SendingClaimed { sending, body_hash: claim.body_hash.clone() }.into()],
-            });
+            let claimed = SendingClaimed { sending, body_hash: claim.body_hash.clone() };
+            entries.push(entry(claim.stream.clone(), Expected::Version(claim.version), claimed.into()));
         }
         let mut folded = Vec::with_capacity(lots.len());
         for lot in lots {
             let accepted = lot.into_event(sending, tenant);
-            let state = Lot::new(&accepted);
-            entries.push(Entry {
-                stream: state.id.stream(),
-                expected: Expected::Version(0),
-                tenant: Some(tenant.clone()),
-                cause: cause.clone(),
-                events: vec![accepted.into()],
-            });
-            folded.push(LoggedLot { lot: state, version: 1, last_event: None });
+            let lot = Lot::new(&accepted);
+            let (id, entry) = entry(lot.id.stream(), Expected::Version(0), accepted.into());
+            entries.push((id, entry));
+            folded.push(LoggedLot { lot, version: 1, last_event: Some(id) });
         }
-        // Guarded: without the claim, no lot is written.
-        let claims = entries.len() - folded.len();
-        let written = self.journal().append_keeping(BatchMode::Guarded, entries).await;
-        for (place, kept) in written.into_iter().enumerate() {
-            if let Some(logged) = place.checked_sub(claims).and_then(|lot| folded.get_mut(lot)) {
-                logged.last_event = Some(kept.last_id);
-            }
-            match kept.answer {
-                Ok(_) => {}
-                Err(AppendError::Conflict { .. } | AppendError::NotTried) => {
-                    return Err(AcceptError::InProgress);
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(folded)
+        (entries, folded)
     }
 
-    async fn seal(&self, cause: &Cause, sealed: &SendingAccepted) -> Result<Position, AcceptError> {
-        let entry = Entry {
+    /// Appends the claim and the lots. If another request wins the claim, the lots of this one are never sealed.
+    async fn write_lots(&self, urgency: Urgency, entries: Vec<(Uuid, Entry)>) -> Result<(), AcceptError> {
+        // Guarded: without the claim, no lot is written.
+        let written = self.journal().append_with_ids(urgency, BatchMode::Guarded, entries).await;
+        written.into_iter().try_for_each(|kept| accepted(kept.answer).map(drop))
+    }
+
+    /// Appends the seal, and what has to be in the log together with it.
+    async fn seal_with(
+        &self,
+        mut entries: Vec<(Uuid, Entry)>,
+        cause: &Cause,
+        sealed: &SendingAccepted,
+    ) -> Result<Position, AcceptError> {
+        let seal = Entry {
             stream: sealed.sending.stream(),
             expected: Expected::Version(0),
             tenant: Some(sealed.tenant.clone()),
             cause: cause.clone(),
             events: vec![sealed.clone().into()],
         };
-        match self.journal().append_one(entry).await {
-            Ok(appended) => Ok(appended.position),
-            // Another request under the same key took over while this one was slow.
-            Err(AppendError::Conflict { .. }) => Err(AcceptError::InProgress),
-            Err(error) => Err(error.into()),
+        entries.push((self.journal().next_id(), seal));
+        let urgency = urgency_of(sealed.class);
+        let written = self.journal().append_with_ids(urgency, BatchMode::Atomic, entries).await;
+        let mut position = 0;
+        for kept in written {
+            position = accepted(kept.answer)?.position;
         }
+        Ok(position)
+    }
+}
+
+/// What became of an append of a request. Another request under the same key may have been faster.
+fn accepted(answer: Result<Appended, AppendError>) -> Result<Appended, AcceptError> {
+    match answer {
+        Ok(appended) => Ok(appended),
+        Err(AppendError::Conflict { .. } | AppendError::NotTried) => Err(AcceptError::InProgress),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -11,7 +11,8 @@ use kite_domain::event::Event;
 use kite_domain::ids::{LotId, SendingId};
 use kite_domain::lot::Lot;
 use kite_domain::mutation::{self, Mutation};
-use kite_event_store::{AppendError, BatchMode, Expected, Tail};
+use kite_domain::sending::MessageClass;
+use kite_event_store::{AppendError, BatchMode, Expected, Tail, Urgency};
 use parking_lot::Mutex;
 use smol_str::SmolStr;
 use std::collections::BTreeSet;
@@ -202,7 +203,7 @@ impl Lots {
     }
 
     /// [`Lots::change`] for decisions that build on each other: the events of all lots are in the log, or none, and
-    /// only if the fence holds ([`LotsError::Fenced`]). Tried once: if another process has changed one of the lots,
+    /// only if the fence holds ([`LotsError::Fenced`]). It is always urgent: what is more urgent cannot be decided before. Tried once: if another process has changed one of the lots,
     /// the result for all that were to be changed is [`LotsError::Contended`].
     pub async fn change_together<T>(
         &self,
@@ -240,6 +241,7 @@ impl Lots {
     ) -> Vec<usize> {
         let mut changing: Vec<Changing<T>> = Vec::new();
         let mut entries = Vec::with_capacity(places.len());
+        let mut urgency = Urgency::Urgent;
         let mut opened = self.open_all(ids, places).await;
         self.read_on(ids, &mut opened).await;
         let sendings = self.sendings_of(ids, &opened).await;
@@ -263,6 +265,9 @@ impl Lots {
                 *guard = Some(logged);
                 continue;
             }
+            if matches!(together, Together::Not) {
+                urgency = urgency.min(urgency_of(sending.terms.class));
+            }
             let span = span_of_change(id, &sending, actor, &events);
             entries.push(Entry {
                 stream: id.stream(),
@@ -275,7 +280,7 @@ impl Lots {
             });
             changing.push((place, guard, logged, answer, span));
         }
-        let (results, is_fenced) = self.append(together, entries).await;
+        let (results, is_fenced) = self.append(together, urgency, entries).await;
         let mut again = Vec::new();
         for ((place, mut guard, mut logged, answer, _span), kept) in changing.into_iter().zip(results) {
             match kept.answer {
@@ -303,16 +308,21 @@ impl Lots {
     }
 
     /// Appends what was decided. Returns whether the fence kept it out.
-    async fn append(&self, together: Together<'_>, mut entries: Vec<Entry>) -> (Vec<Kept>, bool) {
+    async fn append(
+        &self,
+        together: Together<'_>,
+        urgency: Urgency,
+        mut entries: Vec<Entry>,
+    ) -> (Vec<Kept>, bool) {
         let journal = &self.inner.journal;
         let Together::Behind(fence) = together else {
-            return (journal.append_keeping(BatchMode::Independent, entries).await, false);
+            return (journal.append_keeping(urgency, BatchMode::Independent, entries).await, false);
         };
         if entries.is_empty() || mutation::is_active(Mutation::FenceIgnored) {
-            return (journal.append_keeping(BatchMode::Atomic, entries).await, false);
+            return (journal.append_keeping(urgency, BatchMode::Atomic, entries).await, false);
         }
         entries.insert(0, Entry::check(fence.stream, fence.version));
-        let mut results = journal.append_keeping(BatchMode::Atomic, entries).await;
+        let mut results = journal.append_keeping(urgency, BatchMode::Atomic, entries).await;
         let fence = results.remove(0).answer;
         (results, matches!(fence, Err(AppendError::Conflict { .. })))
     }
@@ -498,6 +508,14 @@ impl Lots {
             let _ = self.inner.lots.replace(id, Weighed::new(cell.clone(), bytes), true);
         }
         Ok(())
+    }
+}
+
+/// Of appends for messages of a class. A password takes four of them, one after the other.
+pub(crate) fn urgency_of(class: MessageClass) -> Urgency {
+    match class {
+        MessageClass::Otp => Urgency::Urgent,
+        MessageClass::Notice | MessageClass::Ad => Urgency::Ordinary,
     }
 }
 

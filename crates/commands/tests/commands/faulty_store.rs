@@ -255,7 +255,7 @@ impl EventStore for FaultyStore {
             let answer = match fault.and_then(refusal) {
                 Some(error) => Err(error),
                 None => {
-                    let one = Batch { mode: batch.mode, appends: vec![append] };
+                    let one = Batch { mode: batch.mode, urgency: batch.urgency, appends: vec![append] };
                     let written = self.inner.append(one).await.pop().unwrap();
                     if fault.is_some() { written.and(Err(AppendError::AnswerLost)) } else { written }
                 }

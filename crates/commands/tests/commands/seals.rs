@@ -41,7 +41,7 @@ async fn put_as(house: &House, stream: &str, (kind, schema_version): (&str, u16)
     };
     let append =
         StreamAppend { stream: stream.into(), expected: Expected::Any, metadata, events: vec![event] };
-    let batch = Batch { mode: BatchMode::Independent, appends: vec![append] };
+    let batch = Batch::new(BatchMode::Independent, vec![append]);
     house.store.append(batch).await.pop().unwrap().unwrap().position
 }
 

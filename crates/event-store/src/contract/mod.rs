@@ -115,7 +115,7 @@ async fn append_all(
     appends: Vec<StreamAppend>,
 ) -> Vec<Result<Appended, AppendError>> {
     let count = appends.len();
-    let results = store.append(Batch { mode, appends }).await;
+    let results = store.append(Batch::new(mode, appends)).await;
     assert_eq!(results.len(), count, "there is one result for each append");
     results
 }

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use tokio_postgres::Client;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use super::flush::flushed;
 use super::session::Session;
 use crate::port::{Appended, BatchMode, Expected, StreamAppend};
 use crate::trace_parent::TraceParent;
@@ -89,31 +91,32 @@ impl<'a> Call<'a> {
     pub(super) async fn make(&self, session: &Session) -> Result<Vec<Placed>, tokio_postgres::Error> {
         let trace: Vec<Option<&[u8]>> =
             self.trace.iter().map(|trace| trace.as_ref().map(|trace| &trace[..])).collect();
-        let rows = session
-            .client
-            .query(
-                &session.append,
-                &[
-                    &self.group,
-                    &self.mode,
-                    &self.stream,
-                    &self.expected,
-                    &self.events,
-                    &self.time,
-                    &self.tenant,
-                    &self.actor,
-                    &self.correlation,
-                    &self.causation,
-                    &trace,
-                    &self.of_append,
-                    &self.number,
-                    &self.id,
-                    &self.kind,
-                    &self.schema_version,
-                    &self.data,
-                ],
-            )
-            .await?;
+        let call = async {
+            let parameters: [&(dyn ToSql + Sync); 17] = [
+                &self.group,
+                &self.mode,
+                &self.stream,
+                &self.expected,
+                &self.events,
+                &self.time,
+                &self.tenant,
+                &self.actor,
+                &self.correlation,
+                &self.causation,
+                &trace,
+                &self.of_append,
+                &self.number,
+                &self.id,
+                &self.kind,
+                &self.schema_version,
+                &self.data,
+            ];
+            session.client.query(&session.append, &parameters).await
+        };
+        // Sent together: the second waits for the disk.
+        let (rows, is_flushed) = tokio::join!(biased; call, flushed(&session.client));
+        let rows = rows?;
+        is_flushed?;
         Ok(rows.iter().map(placed).collect())
     }
 }

@@ -3,7 +3,7 @@
 use kite_postgres::{Connector, Driven, Silence, is_silence};
 use parking_lot::Mutex;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -12,6 +12,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{AsyncMessage, Client, Statement};
 use uuid::Uuid;
 
+use super::flush::flushed;
 use super::reading;
 use crate::envelope::RecordedEvent;
 use crate::errors::{SharedError, describe};
@@ -35,6 +36,8 @@ pub(super) struct Head {
     recent: Recent,
     /// The last event that was seen, or acknowledged.
     newest: Mutex<Place>,
+    /// Everything up to here is known to be durable.
+    durable: AtomicU64,
     /// A server had another log, or had lost something of this one.
     is_wrong: AtomicBool,
     /// When the server answered last.
@@ -89,6 +92,7 @@ impl Head {
             log_id,
             recent: Recent::new(newest.position, recent_bytes_max),
             newest: Mutex::new(newest),
+            durable: AtomicU64::new(newest.position),
             is_wrong: AtomicBool::new(false),
             answered_at: Mutex::new(Instant::now()),
             silence: Silence::default(),
@@ -104,12 +108,30 @@ impl Head {
         self.recent.page(after, limit, filter)
     }
 
-    /// It was seen, or acknowledged.
+    /// It was seen, or acknowledged, and is durable.
     pub(super) fn note(&self, place: Place) {
+        self.note_durable(place.position);
         let mut newest = self.newest.lock();
         if newest.position < place.position {
             *newest = place;
         }
+    }
+
+    /// Waits until everything up to there, which this session has seen, is durable.
+    pub(super) async fn until_durable(
+        &self,
+        client: &Client,
+        position: Position,
+    ) -> Result<(), tokio_postgres::Error> {
+        if position > self.durable.load(Ordering::Acquire) {
+            flushed(client).await?;
+            self.note_durable(position);
+        }
+        Ok(())
+    }
+
+    fn note_durable(&self, position: Position) {
+        self.durable.fetch_max(position, Ordering::AcqRel);
     }
 
     /// Whether some server had not what is known of the log.
@@ -381,10 +403,11 @@ impl Follower {
     /// Looks where the log ends, and tells of it. Whoever wants to know what is new reads it.
     async fn look_on(&self, client: &Client) -> Result<(), LostLook> {
         let (_, newest) = timeout(LOOK_TIMEOUT, look(client)).await.map_err(|_| LostLook::TooLong)??;
-        self.teller.head.note_answer();
         if newest.position > self.teller.head.recent.head() {
+            self.wait_for_disk(client, newest.position).await?;
             self.teller.pass_over(newest);
         }
+        self.teller.head.note_answer();
         Ok(())
     }
 
@@ -397,6 +420,8 @@ impl Follower {
             let read = timeout(LOOK_TIMEOUT, reading).await.map_err(|_| LostLook::TooLong)?;
             let end = match read {
                 Ok((events, end)) => {
+                    let last = events.last().map_or(after, |last| last.position);
+                    self.wait_for_disk(client, last).await?;
                     self.teller.push(events);
                     if end > after && self.teller.head.recent.head() == after {
                         tracing::error!(after, until = end, "events of the log are missing");
@@ -421,7 +446,13 @@ impl Follower {
     /// What cannot be read is passed over, up to the end. Returns where that is.
     async fn pass_over(&self, client: &Client) -> Result<Position, LostLook> {
         let (_, newest) = timeout(LOOK_TIMEOUT, look(client)).await.map_err(|_| LostLook::TooLong)??;
+        self.wait_for_disk(client, newest.position).await?;
         self.teller.pass_over(newest);
         Ok(newest.position)
+    }
+
+    async fn wait_for_disk(&self, client: &Client, position: Position) -> Result<(), LostLook> {
+        let waiting = self.teller.head.until_durable(client, position);
+        Ok(timeout(LOOK_TIMEOUT, waiting).await.map_err(|_| LostLook::TooLong)??)
     }
 }

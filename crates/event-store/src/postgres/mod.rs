@@ -14,6 +14,7 @@
 //! the role of an instance has no right to.
 
 mod call;
+mod flush;
 mod follow;
 mod reading;
 mod session;
@@ -37,9 +38,10 @@ use crate::envelope::RecordedEvent;
 use crate::errors::SharedError;
 use crate::port::{
     AppendError, Appended, Attention, Batch, EventStore, Filter, Following, KeptEvent, KeptPage, LogIndex,
-    Page, Position, ReadError, Tail,
+    Page, Position, ReadError, Tail, Urgency,
 };
-use crate::queue::{Queue, Request, WasClosed};
+use crate::queue::{Queue, Request, StopAtEnd, WasClosed};
+use flush::OfLog;
 use follow::{Followers, Head, Teller};
 
 /// The bounds of a store, and where its server is.
@@ -110,10 +112,16 @@ struct Silent;
 
 /// The tasks of a store.
 struct Running {
-    /// Ends by itself when the queue is closed and what waits is written.
-    writer: JoinHandle<()>,
+    /// End by themselves when the queue is closed and what waits is written.
+    writers: JoinHandle<()>,
     /// Never ends by itself.
     follower: JoinHandle<()>,
+}
+
+/// Until both have ended.
+async fn write(queue: Arc<Queue>, ordinary: writer::Writer, urgent: writer::Writer) {
+    let _stop = StopAtEnd(queue);
+    tokio::join!(ordinary.run(), urgent.run());
 }
 
 impl std::fmt::Debug for PostgresEventStore {
@@ -139,7 +147,9 @@ impl PostgresEventStore {
         let looking = async |client: &mut Client| {
             check_server(client).await?;
             SCHEMA.check(client).await?;
-            Ok(follow::look(client).await?)
+            let found = follow::look(client).await?;
+            flush::flushed(client).await?;
+            Ok(found)
         };
         let (log_id, newest) = connector.open(looking).await?;
 
@@ -149,13 +159,11 @@ impl PostgresEventStore {
         let pool = reading.pool(options.readers)?;
         let teller = Teller::new(Arc::clone(&head));
         let told = teller.subscribe();
-        let writer = writer::Writer::new(
-            connector.clone(),
-            pool.clone(),
-            Arc::clone(&queue),
-            teller.clone(),
-            &options,
-        );
+        let writer = |urgency| {
+            let (connector, pool, queue) = (connector.clone(), pool.clone(), Arc::clone(&queue));
+            writer::Writer::new(connector, pool, queue, urgency, teller.clone(), &options)
+        };
+        let writers = write(Arc::clone(&queue), writer(Urgency::Ordinary), writer(Urgency::Urgent));
         let followers = Followers::default();
         let follower = follow::Follower {
             connector: reading,
@@ -164,7 +172,7 @@ impl PostgresEventStore {
             look_every: options.look_every,
             followers: followers.watched(),
         };
-        let running = Running { writer: tokio::spawn(writer.run()), follower: tokio::spawn(follower.run()) };
+        let running = Running { writers: tokio::spawn(writers), follower: tokio::spawn(follower.run()) };
         Ok(Self { log_id, queue, pool, head, told, followers, running: Mutex::new(Some(running)) })
     }
 
@@ -192,9 +200,9 @@ impl PostgresEventStore {
     pub async fn close(&self) {
         self.queue.close();
         let running = self.running.lock().take();
-        if let Some(Running { writer, follower }) = running {
+        if let Some(Running { writers, follower }) = running {
             // One that has panicked has said so, and has stopped the queue.
-            let _ = writer.await;
+            let _ = writers.await;
             follower.abort();
             let _ = follower.await;
         }
@@ -208,7 +216,23 @@ impl PostgresEventStore {
         })
     }
 
-    /// Reads, unless the store has stopped, or the server says nothing to anybody.
+    /// Reads what is durable, unless the store has stopped, or the server says nothing to anybody.
+    async fn read<T: OfLog>(
+        &self,
+        reading: impl AsyncFnOnce(&deadpool_postgres::Client) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        self.unless_silent(async {
+            let client = self.reader().await?;
+            let read = reading(&client).await?;
+            self.head.until_durable(&client, read.until()).await.map_err(ReadError::unavailable)?;
+            if let Some(last) = read.last() {
+                self.head.note(last);
+            }
+            Ok(read)
+        })
+        .await
+    }
+
     async fn unless_silent<T>(
         &self,
         reading: impl Future<Output = Result<T, ReadError>>,
@@ -253,10 +277,7 @@ impl EventStore for PostgresEventStore {
         after_version: u64,
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, ReadError> {
-        self.unless_silent(async {
-            reading::stream(&self.reader().await?, stream, after_version, limit).await
-        })
-        .await
+        self.read(async |client| reading::stream(client, stream, after_version, limit).await).await
     }
 
     async fn read_many(
@@ -264,20 +285,14 @@ impl EventStore for PostgresEventStore {
         tails: &[Tail<'_>],
         limit: usize,
     ) -> Result<Vec<Vec<RecordedEvent>>, ReadError> {
-        self.unless_silent(async { reading::tails(&self.reader().await?, tails, limit).await }).await
+        self.read(async |client| reading::tails(client, tails, limit).await).await
     }
 
     async fn read_all(&self, after: Position, limit: usize, filter: &Filter) -> Result<Page, ReadError> {
         if let Some(page) = self.head.page(after, limit, filter) {
             return Ok(page);
         }
-        let page = self
-            .unless_silent(async { reading::page(&self.reader().await?, after, limit, filter).await })
-            .await?;
-        if let Some(last) = page.events.last() {
-            self.head.note(last.into());
-        }
-        Ok(page)
+        self.read(async |client| reading::page(client, after, limit, filter).await).await
     }
 
     async fn read_told(&self, after: Position, limit: usize, filter: &Filter) -> Result<Page, ReadError> {
@@ -289,10 +304,7 @@ impl EventStore for PostgresEventStore {
     }
 
     async fn read_kept(&self, after: Position, limit: usize) -> Result<KeptPage, ReadError> {
-        self.unless_silent(async {
-            reading::kept_page(&self.reader().await?, after, limit, &Filter::everything()).await
-        })
-        .await
+        self.read(async |client| reading::kept_page(client, after, limit, &Filter::everything()).await).await
     }
 
     async fn read_kept_stream(
@@ -301,10 +313,7 @@ impl EventStore for PostgresEventStore {
         after_version: u64,
         limit: usize,
     ) -> Result<Vec<KeptEvent>, ReadError> {
-        self.unless_silent(async {
-            reading::kept_stream(&self.reader().await?, stream, after_version, limit).await
-        })
-        .await
+        self.read(async |client| reading::kept_stream(client, stream, after_version, limit).await).await
     }
 
     fn follow(&self, attention: Attention) -> Following {
@@ -329,10 +338,7 @@ impl LogIndex for PostgresEventStore {
         after: Position,
         limit: usize,
     ) -> Result<Vec<RecordedEvent>, ReadError> {
-        self.unless_silent(async {
-            reading::correlation(&self.reader().await?, correlation, after, limit).await
-        })
-        .await
+        self.read(async |client| reading::correlation(client, correlation, after, limit).await).await
     }
 
     async fn position_before(&self, time: DateTime<Utc>) -> Result<Position, ReadError> {

@@ -7,10 +7,25 @@ use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::{Client, Statement};
 
 use crate::errors::SharedError;
-use crate::port::AppendError;
+use crate::port::{AppendError, Urgency};
 
-/// The function that appends (`log.sql`).
-const CALL: &str = "SELECT * FROM kite_log.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
+/// The function that appends (`log.sql`), in a transaction that does not wait for the disk: see [`super::flush`].
+macro_rules! call {
+    ($and:literal) => {
+        concat!(
+            "WITH turn AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true) = 'off' ",
+            $and,
+            " AS has_come)
+             SELECT appended.* FROM turn, LATERAL kite_log.append(
+                 CASE WHEN turn.has_come THEN $1::integer[] END, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17
+             ) AS appended"
+        )
+    };
+}
+const CALL: &str = call!("");
+/// For what is not urgent. Of all that, over all processes, only one call at a time stands before the lock of the head; so an urgent
+/// one waits for no more than one of them. The key is `kite_log` in ASCII.
+const CALL_IN_TURN: &str = call!("AND pg_advisory_xact_lock(7739845413354368871) IS NOT NULL");
 
 /// A connection that calls are made over.
 pub(super) struct Session {
@@ -26,14 +41,22 @@ impl Session {
         reason = "the connection is driven for as long as its client is there"
     )]
     /// Connects to a server that is fit for it.
-    pub(super) async fn open(connector: &Connector, call_timeout: Duration) -> Result<Self, CallError> {
+    pub(super) async fn open(
+        connector: &Connector,
+        urgency: Urgency,
+        call_timeout: Duration,
+    ) -> Result<Self, CallError> {
         let (client, connection) = connector.connect().await.map_err(CallError::NotReached)?;
         let driving = Driving(tokio::spawn(connection).abort_handle());
         check_server(&client).await.map_err(CallError::NotFit)?;
         // Who gives up waiting for the others knows that nothing was written.
         let patience = format!("SET lock_timeout = {}", (call_timeout.as_millis() * 2 / 3).max(1));
         client.batch_execute(&patience).await.map_err(CallError::NotReached)?;
-        let append = client.prepare(CALL).await.map_err(CallError::NotReached)?;
+        let call = match urgency {
+            Urgency::Ordinary => CALL_IN_TURN,
+            Urgency::Urgent => CALL,
+        };
+        let append = client.prepare(call).await.map_err(CallError::NotReached)?;
         Ok(Self { client, append, _driving: driving })
     }
 }

@@ -1,5 +1,5 @@
 //! Takes what waits in this process and writes it with one call of the server, so that many callers share one commit and one
-//! round trip.
+//! round trip. What is urgent has a writer and a connection of its own.
 
 use deadpool_postgres::Pool;
 use kite_postgres::Connector;
@@ -10,14 +10,15 @@ use tokio_postgres::Client;
 
 use super::PostgresOptions;
 use super::call::{Call, Placed, Standing, standing, version_of};
+use super::flush::flushed;
 use super::follow::Teller;
 use super::session::{CallError, Session};
 use super::trial::{Seen, Trial};
 use crate::envelope::RecordedEvent;
 use crate::errors::{SharedError, describe};
 use crate::measure::{Measures, Stopwatch};
-use crate::port::{AppendError, Appended, BatchMode, StreamAppend};
-use crate::queue::{BULK_BYTES_MIN, Queue, Request, StopAtEnd, weight_bytes};
+use crate::port::{AppendError, Appended, BatchMode, StreamAppend, Urgency};
+use crate::queue::{BULK_BYTES_MIN, Queue, Request, weight_bytes};
 
 /// How long it may take to have a connection that can be written over.
 const SESSION_WITHIN: Duration = Duration::from_secs(15);
@@ -28,6 +29,8 @@ pub(super) struct Writer {
     /// What reads are made over.
     pool: Pool,
     queue: Arc<Queue>,
+    /// What it takes out of the queue.
+    urgency: Urgency,
     teller: Teller,
     call_bytes_max: usize,
     append_bytes_max: usize,
@@ -41,6 +44,7 @@ impl Writer {
         connector: Connector,
         pool: Pool,
         queue: Arc<Queue>,
+        urgency: Urgency,
         teller: Teller,
         options: &PostgresOptions,
     ) -> Self {
@@ -48,6 +52,7 @@ impl Writer {
             connector,
             pool,
             queue,
+            urgency,
             teller,
             call_bytes_max: options.call_bytes_max,
             append_bytes_max: options.append_bytes_max,
@@ -59,9 +64,10 @@ impl Writer {
 
     /// Writes until the store is closed and everything is written.
     pub(super) async fn run(mut self) {
-        let _stop = StopAtEnd(Arc::clone(&self.queue));
+        // Whoever comes first does not wait until there is a connection.
+        let _ = timeout(SESSION_WITHIN, self.session()).await;
         let (mut small, mut bulk) = (Vec::new(), None);
-        while self.queue.taken(&mut small, &mut bulk, self.call_bytes_max).await {
+        while self.queue.taken(self.urgency, &mut small, &mut bulk, self.call_bytes_max).await {
             let mut requests: Vec<Request> = small.drain(..).chain(bulk.take()).collect();
             self.measures.queue(self.queue.requests());
             let mut trials = self.trials(&mut requests);
@@ -73,7 +79,7 @@ impl Writer {
             let last = requests.pop_if(|last| last.appends.len() > 0);
             // Nobody waits for one try after the other. Who is answered may come again at once, and is to be tried anew.
             if let Some(away) = &away {
-                self.queue.give_up_waiting(away);
+                self.queue.give_up_waiting(self.urgency, away);
             }
             requests.into_iter().for_each(Request::answer);
             match (last, away) {
@@ -147,7 +153,7 @@ impl Writer {
         if self.session.as_ref().is_none_or(|session| session.client.is_closed()) {
             // What is read comes from the same server.
             self.pool.retain(|_, _| false);
-            let session = Session::open(&self.connector, self.call_timeout).await?;
+            let session = Session::open(&self.connector, self.urgency, self.call_timeout).await?;
             if let Err(wrong) =
                 self.teller.head.check(&session.client).await.map_err(CallError::NotReached)?
             {
@@ -252,6 +258,7 @@ async fn settle_refused(
     let appends: Vec<&StreamAppend> =
         refused.iter().map(|((number, place), _)| &trials[*number].appends[*place]).collect();
     let found = standing(client, &appends).await?;
+    flushed(client).await?;
     for (((number, place), actual), standing) in refused.iter().zip(found) {
         trials[*number].settle(*place, standing, *actual);
     }
@@ -267,6 +274,7 @@ async fn settle_taken(
     let appends: Vec<&StreamAppend> =
         places.iter().map(|(number, place)| &trials[*number].appends[*place]).collect();
     let found = standing(client, &appends).await?;
+    flushed(client).await?;
     let is_any = found.iter().any(|standing| *standing != Standing::Not);
     for ((number, place), standing) in places.iter().zip(found) {
         let actual = match standing {

@@ -26,7 +26,7 @@ pub(crate) struct Told {
 
 /// Appends a batch.
 pub(crate) async fn tell(store: &SqliteEventStore, mode: BatchMode, appends: Vec<StreamAppend>) -> Vec<Told> {
-    let answers = store.append(Batch { mode, appends: appends.clone() }).await;
+    let answers = store.append(Batch::new(mode, appends.clone())).await;
     assert_eq!(answers.len(), appends.len(), "one answer for each append");
     let told =
         (0..).zip(appends).zip(answers).map(|((place, append), answer)| Told { append, answer, mode, place });

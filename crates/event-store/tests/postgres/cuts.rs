@@ -15,8 +15,9 @@ use tokio::task::JoinSet;
 use crate::support::{append, append_one, log_of};
 use crate::{PATIENCE, append_until_answered, database, open, options};
 
-/// Bind, Execute and Sync, each cut before it, within it and after it: the call, over a connection that is there.
-const PLACES_OF_A_CALL: usize = 7;
+/// Bind, Execute and Sync of the call, and the Query that waits for the disk, each cut before it, within it and after it, over a
+/// connection that is there.
+const PLACES_OF_A_CALL: usize = 9;
 /// What a client says to connect, to look at the server, to prepare the call and to look at the log.
 const MESSAGES_TO_CONNECT: usize = 50;
 
@@ -35,7 +36,7 @@ fn batch(mode: BatchMode, round: u64) -> Batch {
         append("a", Expected::Any, [number, number + 1]),
         append(&format!("b-{round}"), Expected::Version(0), [number + 2]),
     ];
-    Batch { mode, appends }
+    Batch::new(mode, appends)
 }
 
 /// Leaves the store without a connection to write over.
@@ -74,6 +75,7 @@ impl Ground {
     async fn new() -> Self {
         let (database, proxy, store) = over_proxy().await;
         let direct = open(&database.url()).await;
+        unconnected(&store, &proxy).await;
         // What follows the log is connected when it has heard of this; the rest is what is written over.
         let (appended, _) = append_until_answered(&direct, append("first", Expected::Any, [0])).await;
         crate::until_head(&store, appended.position).await;

@@ -62,22 +62,26 @@ async fn what_there_is_no_room_for_is_refused_and_written_once_there_is() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_ends_because_it_has_no_room_for_its_write_ahead_log_leaves_the_answer_open() {
     let (mut server, database) = ground().await;
-    // The limit is in the middle of a file of the write-ahead log, and what is written next comes after it.
+    // The limit is in the middle of a file of the write-ahead log, which is there long before the table is.
     database.execute("SELECT pg_switch_wal()").await;
-    let store = open(&database.url()).await;
-    for number in 0..10 {
-        append_one(&store, large(number)).await.unwrap();
-    }
-    store.close().await;
+    let fill = format!("SELECT pg_logical_emit_message(true, 'fill', repeat('x', {}))", WAL_FILE_BYTES / 3);
+    database.execute(&fill).await;
     server.limit_files(Some(WAL_FILE_BYTES / 2)).unwrap();
     let store = open(&database.url()).await;
-    let next = append("b", Expected::Version(0), [10]);
-    assert_eq!(append_one(&store, next.clone()).await, Err(AppendError::AnswerLost));
+    let mut written = 0;
+    let refused = loop {
+        match append_one(&store, large(written)).await {
+            Ok(_) => written += 1,
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!(refused, AppendError::AnswerLost);
 
     server.wait_for_end().unwrap();
     server.start_again().unwrap();
-    let (appended, _) = append_until_answered(&store, next).await;
-    assert_eq!((appended.version, appended.position), (1, 11));
-    assert_eq!(log_of(&open(&database.url()).await).await.len(), 11);
+    server.limit_files(None).unwrap();
+    let (appended, _) = append_until_answered(&store, large(written)).await;
+    assert_eq!((appended.version, appended.position), (written + 1, written + 1));
+    assert_eq!(log_of(&open(&database.url()).await).await.len() as u64, written + 1);
     assert!(store.stopped().borrow().is_none());
 }

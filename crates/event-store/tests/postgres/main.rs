@@ -5,6 +5,7 @@
 mod cuts;
 mod damage;
 mod failover;
+mod flush;
 #[cfg(target_os = "linux")]
 mod full;
 mod opening;

@@ -18,7 +18,7 @@ async fn fill(store: &PostgresEventStore) {
     for first in (0..STREAMS).step_by(STREAMS_AT_ONCE as usize) {
         let streams = first..first + STREAMS_AT_ONCE;
         let appends = streams.map(|number| append(&format!("s-{number}"), Expected::Version(0), [number]));
-        let batch = Batch { mode: BatchMode::Independent, appends: appends.collect() };
+        let batch = Batch::new(BatchMode::Independent, appends.collect());
         assert!(store.append(batch).await.iter().all(Result::is_ok));
     }
 }
@@ -29,7 +29,7 @@ async fn ask_everything(store: &PostgresEventStore) {
         let stream = StreamName::from(format!("s-{number}").as_str());
         let again = append(&stream, Expected::Version(0), [number]);
         let next = append(&stream, Expected::Version(1), [STREAMS + number]);
-        let batch = Batch { mode: BatchMode::Independent, appends: vec![again, next] };
+        let batch = Batch::new(BatchMode::Independent, vec![again, next]);
         assert!(store.append(batch).await.iter().all(Result::is_ok));
         assert_eq!(store.read_stream(&stream, 0, 10).await.unwrap().len(), 2);
         let other = StreamName::from("s-99");

@@ -54,7 +54,7 @@ pub(crate) async fn append_one(
     store: &impl EventStore,
     append: StreamAppend,
 ) -> Result<Appended, AppendError> {
-    let batch = Batch { mode: BatchMode::Independent, appends: vec![append] };
+    let batch = Batch::new(BatchMode::Independent, vec![append]);
     store.append(batch).await.pop().unwrap()
 }
 

@@ -365,7 +365,7 @@ mod tests {
         };
         let append =
             StreamAppend { stream: "lot-x".into(), expected: Expected::Any, metadata, events: vec![new] };
-        house.store.append(Batch { mode: BatchMode::Independent, appends: vec![append] }).await;
+        house.store.append(Batch::new(BatchMode::Independent, vec![append])).await;
         assert_eq!(house.failing().await, [], "nobody has read it yet");
         assert!(house.readiness.journal.read_stream("lot-x", 0).await.is_err());
         let failing = house.failing().await;

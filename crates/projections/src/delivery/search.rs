@@ -372,18 +372,35 @@ impl Seeker<'_> {
             self.terms.relay,
             self.terms.channel,
         ];
-        let question = InRanges { sql, order: "id DESC", limit: messages_in(ranges), ranges };
-        self.connection.each_in(&question, values, |row| {
-            let id: i64 = row.get(0)?;
-            // Others may have the same hash.
-            if let Some(lot) = lot_of(id, lots)
-                && self.terms.is_to(row)?
-            {
-                let message = read(self.connection, &mut self.words, lot, row)?;
-                self.found.push((id, message));
+        let mut ranges = ranges.to_vec();
+        // Nearly always every row is one that the page wants.
+        let mut limit = self.limit.saturating_sub(self.found.len()).saturating_add(1);
+        loop {
+            let question = InRanges { sql, order: "id DESC", limit, ranges: &ranges };
+            let (mut rows, mut last) = (0, 0);
+            self.connection.each_in(&question, values, |row| {
+                let id: i64 = row.get(0)?;
+                (rows, last) = (rows + 1, id);
+                // Others may have the same hash.
+                if let Some(lot) = lot_of(id, lots)
+                    && self.terms.is_to(row)?
+                {
+                    let message = read(self.connection, &mut self.words, lot, row)?;
+                    self.found.push((id, message));
+                }
+                Ok::<_, QueryError>(if self.is_full() {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                })
+            })?;
+            if self.is_full() || rows < limit {
+                return Ok(());
             }
-            Ok(if self.is_full() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-        })
+            ranges.iter_mut().for_each(|range| range.end = range.end.min(last));
+            ranges.retain(|range| !range.is_empty());
+            limit = limit.saturating_mul(4);
+        }
     }
 
     /// Goes through the messages to an address, also those that would fail over to it.

@@ -274,7 +274,7 @@ impl Bench {
             },
             events: events.collect(),
         };
-        let batch = Batch { mode: BatchMode::Independent, appends: vec![append] };
+        let batch = Batch::new(BatchMode::Independent, vec![append]);
         run(self.store.append(batch)).pop().unwrap().unwrap().position
     }
 

@@ -146,6 +146,27 @@ fn nobody_finds_messages_of_another_tenant() {
 
 /// Page two, too, belongs to who asks, whatever the filter.
 #[test]
+fn what_others_have_in_between_takes_no_place_on_a_page() {
+    let mut bench = Bench::new();
+    let other = TenantId::parse("other").unwrap();
+    for number in 1..=4 {
+        for (number, owner, messages) in [(number * 2, tenant(), 1), (number * 2 + 1, other.clone(), 100)] {
+            let id = sending_id(number);
+            let mut lot = lot_accepted(id, 0, messages, MessageClass::Notice);
+            lot.tenant = owner.clone();
+            let mut seal = sending_accepted(id, 1, messages, MessageClass::Notice);
+            seal.tenant = owner;
+            bench.append(&LotId { sending: id, number: 0 }.stream(), at(1), vec![lot.into()]);
+            bench.append(&id.stream(), at(1), vec![seal.into()]);
+        }
+    }
+    bench.project();
+    for limit in 1..=5 {
+        assert_eq!(found(&bench, &MessageSearch::default(), limit), [(8, 0), (6, 0), (4, 0), (2, 0)], "{limit}");
+    }
+}
+
+#[test]
 fn every_page_of_a_list_of_sendings_is_the_tenants_own() {
     let mut bench = Bench::new();
     let other = TenantId::parse("other").unwrap();

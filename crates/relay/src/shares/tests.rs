@@ -297,7 +297,7 @@ async fn behind(clock: &Arc<ManualClock>) -> Directory {
         traceparent: None,
     };
     let append = StreamAppend { stream: "relay-alpha".into(), expected: Expected::Any, metadata, events };
-    store.append(Batch { mode: BatchMode::Independent, appends: vec![append] }).await;
+    store.append(Batch::new(BatchMode::Independent, vec![append])).await;
     let directory = Directory::default();
     assert!(directory.catch_up(&journal).await.is_err() && directory.stands_still());
     directory

@@ -279,7 +279,7 @@ fn append(log: &Log, event: RecordedEvent) -> Checked {
             data: event.data,
         }],
     };
-    let batch = Batch { mode: BatchMode::Independent, appends: vec![append] };
+    let batch = Batch::new(BatchMode::Independent, vec![append]);
     let answer = log.append(batch).now_or_never().and_then(|mut answers| answers.pop());
     log.tell_head();
     match answer {

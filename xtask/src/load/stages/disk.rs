@@ -96,7 +96,7 @@ async fn append(
             metadata,
             events: vec![event],
         };
-        let results = store.append(Batch { mode: BatchMode::Independent, appends: vec![append] }).await;
+        let results = store.append(Batch::new(BatchMode::Independent, vec![append])).await;
         for result in results {
             result?;
         }

@@ -290,7 +290,7 @@ mod tests {
             },
             events: (0..EVENTS).map(event).collect(),
         };
-        let answers = store.append(Batch { appends: vec![append], mode: BatchMode::Independent }).await;
+        let answers = store.append(Batch::new(BatchMode::Independent, vec![append])).await;
         assert!(answers.iter().all(Result::is_ok));
         store
     }
@@ -353,7 +353,7 @@ mod tests {
             metadata,
             events: (0..count).map(event).collect(),
         };
-        let answers = store.append(Batch { appends: vec![append], mode: BatchMode::Independent }).await;
+        let answers = store.append(Batch::new(BatchMode::Independent, vec![append])).await;
         assert!(answers.iter().all(Result::is_ok), "{answers:?}");
         store
     }

@@ -484,7 +484,7 @@ async fn what_cannot_be_moved_away_from_a_relay_is_tried_again_after_a_second() 
         traceparent: None,
     };
     let append = StreamAppend { stream: lot.stream(), expected: Expected::Any, metadata, events };
-    world.store.append(Batch { mode: BatchMode::Independent, appends: vec![append] }).await;
+    world.store.append(Batch::new(BatchMode::Independent, vec![append])).await;
     assert_eq!(world.settle().await, Some(start() + TimeDelta::seconds(1)));
 }
 
