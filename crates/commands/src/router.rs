@@ -405,6 +405,23 @@ impl Router {
         lots
     }
 
+    /// Lots whose turn comes soon, about as many as are routed at once: they are read while others are routed.
+    fn ahead(&self) -> Vec<LotId> {
+        let mut messages = 0;
+        let waiting =
+            self.waiting.values().flat_map(|turns| turns.queues.values().filter_map(VecDeque::front));
+        let lots = waiting.flat_map(|waiting| {
+            let of_sending = |number: &u32| LotId { sending: waiting.sending, number: *number };
+            waiting.lots.iter().map(move |number| (of_sending(number), waiting.messages_per_lot))
+        });
+        let is_room = |(_, more): &(LotId, u32)| {
+            let has_room = messages < MESSAGES_PER_STEP;
+            messages += more;
+            has_room
+        };
+        lots.take(LOTS_PER_STEP).take_while(is_room).map(|(lot, _)| lot).collect()
+    }
+
     #[tracing::instrument(level = "debug", skip_all, fields(lots = next.len()))]
     async fn route(&mut self, next: Vec<Next>, elected: Fence) -> Result<(), WorkerError> {
         use AppendError::{Busy, TooLarge, Unavailable};
@@ -540,7 +557,9 @@ impl Worker for Router {
         let Some(elected) = self.elected.filter(|_| !lots.is_empty()) else {
             return Ok(if has_news { Step::Worked } else { Step::Idle(self.blocked_until) });
         };
-        self.route(lots, elected).await?;
+        let (all, ahead) = (self.lots.clone(), self.ahead());
+        let (routed, ()) = tokio::join!(self.route(lots, elected), all.gather(&ahead));
+        routed?;
         Ok(Step::Worked)
     }
 }

@@ -338,3 +338,99 @@ impl Queue {
         given_up.into_iter().for_each(|request| request.give_up(&error, &error));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::{Metadata, NewEvent};
+    use crate::port::Expected;
+    use chrono::DateTime;
+    use futures::FutureExt;
+    use uuid::Uuid;
+
+    /// One append of so many bytes to a stream of this name.
+    fn request(name: &str, urgency: Urgency, bytes: usize) -> Request {
+        let event = NewEvent {
+            id: Uuid::from_u128(1),
+            kind: "Happened".into(),
+            schema_version: 1,
+            data: vec![b'x'; bytes].into(),
+        };
+        let metadata = Metadata {
+            time: DateTime::UNIX_EPOCH,
+            tenant: None,
+            actor: "tester".into(),
+            correlation: Uuid::from_u128(2),
+            causation: None,
+            traceparent: None,
+        };
+        let append =
+            StreamAppend { stream: name.into(), expected: Expected::Any, metadata, events: vec![event] };
+        let batch = Batch { mode: BatchMode::Independent, urgency, appends: vec![append] };
+        Request::new(batch, oneshot::channel().0)
+    }
+
+    fn names(requests: &[Request]) -> Vec<String> {
+        requests.iter().map(|request| request.appends.as_slice()[0].stream.to_string()).collect()
+    }
+
+    fn three_kinds() -> Queue {
+        let queue = Queue::new(100, 1024 * 1024);
+        queue.push(request("large", Urgency::Ordinary, 2 * BULK_BYTES)).unwrap();
+        queue.push(request("small", Urgency::Ordinary, 1)).unwrap();
+        queue.push(request("urgent", Urgency::Urgent, 1)).unwrap();
+        queue
+    }
+
+    #[test]
+    fn what_is_urgent_goes_before_what_came_earlier() {
+        let (queue, mut small, mut bulk) = (three_kinds(), Vec::new(), None);
+        assert!(queue.take(&mut small, &mut bulk, 1024));
+        assert_eq!(names(&small), ["urgent", "small"]);
+        assert_eq!(names(bulk.as_slice()), ["large"]);
+        assert_eq!(queue.requests(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_writer_of_one_urgency_takes_nothing_of_the_other() {
+        let (queue, mut small, mut bulk) = (three_kinds(), Vec::new(), None);
+        assert!(queue.taken(Urgency::Urgent, &mut small, &mut bulk, 1024).await);
+        assert_eq!((names(&small), bulk.is_none()), (vec!["urgent".to_owned()], true));
+        small.clear();
+        assert!(queue.taken(Urgency::Urgent, &mut small, &mut bulk, 1024).now_or_never().is_none());
+        assert!(queue.taken(Urgency::Ordinary, &mut small, &mut bulk, 1024).await);
+        assert_eq!(
+            (names(&small), names(bulk.as_slice())),
+            (vec!["small".to_owned()], vec!["large".to_owned()])
+        );
+    }
+
+    #[tokio::test]
+    async fn each_writer_is_woken_by_what_it_takes_and_by_the_end() {
+        let queue = Queue::new(100, 1024 * 1024);
+        let (mut small, mut bulk) = (Vec::new(), None);
+        let mut urgent = pin!(queue.taken(Urgency::Urgent, &mut small, &mut bulk, 1024));
+        assert!(urgent.as_mut().now_or_never().is_none());
+        queue.push(request("ordinary", Urgency::Ordinary, 1)).unwrap();
+        assert!(urgent.as_mut().now_or_never().is_none());
+        queue.push(request("urgent", Urgency::Urgent, 1)).unwrap();
+        assert_eq!(urgent.now_or_never(), Some(true));
+        let (mut small, mut bulk) = (Vec::new(), None);
+        let mut urgent = pin!(queue.taken(Urgency::Urgent, &mut small, &mut bulk, 1024));
+        assert!(urgent.as_mut().now_or_never().is_none());
+        queue.close();
+        assert_eq!(urgent.now_or_never(), Some(false), "although something ordinary waits");
+        let (mut small, mut bulk) = (Vec::new(), None);
+        assert!(queue.taken(Urgency::Ordinary, &mut small, &mut bulk, 1024).await, "it is still written");
+    }
+
+    #[test]
+    fn only_the_lane_that_is_given_up_loses_what_waits() {
+        let queue = three_kinds();
+        queue.give_up_waiting(Urgency::Ordinary, &AppendError::Busy);
+        assert_eq!(queue.requests(), 1);
+        queue.stop(&SharedError::new(WasClosed));
+        assert_eq!(queue.requests(), 0);
+        assert!(queue.push(request("late", Urgency::Urgent, 1)).is_err());
+    }
+}

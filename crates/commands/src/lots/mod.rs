@@ -165,6 +165,21 @@ impl Lots {
         Ok(())
     }
 
+    /// Reads lots that are soon to be changed, so that they are here by then. What cannot be read now is reported when it is needed.
+    /// In a process that runs alone they are here from their acceptance on.
+    pub(crate) async fn gather(&self, ids: &[LotId]) {
+        if !self.inner.journal.is_shared() {
+            return;
+        }
+        let is_missing = |place: &usize| self.inner.lots.peek(&ids[*place]).is_none();
+        let places: Vec<usize> = (0..ids.len()).filter(is_missing).collect();
+        if places.is_empty() {
+            return;
+        }
+        let mut opened = self.open_all(ids, places).await;
+        self.read_on(ids, &mut opened).await;
+    }
+
     /// Looks at a lot and its sending.
     pub async fn read<T>(
         &self,

@@ -1,9 +1,11 @@
 //! First routes: exact over lots, sendings and tenants, in the right order, for the right sendings.
 
 use chrono::Duration;
-use kite_commands::{Step, Worker};
+use kite_commands::router::Router;
+use kite_commands::{Lots, Step, Worker};
 use kite_domain::event::Event;
 use kite_domain::failure::FailureClass;
+use kite_domain::ids::LotId;
 use kite_domain::relay::{BillingMoment, BreakerPhase, RelayBreakerChanged};
 use kite_domain::sending::MessageClass;
 use kite_domain::text::MessageType;
@@ -261,4 +263,27 @@ async fn an_append_of_the_router_ends_with_the_lot_that_makes_it_a_thousand_mess
     }
     routed.dedup();
     assert_eq!(routed, [0, 1_000, 1_500]);
+}
+
+#[tokio::test]
+async fn a_router_reads_the_next_lots_while_it_routes() {
+    let house = House::furnished().await;
+    let mut lots = Vec::new();
+    for _ in 0..3 {
+        let accepted = house.accept(notice(recipients(500))).await.unwrap();
+        let of_sending = |number| LotId { sending: accepted.sending, number };
+        lots.extend((0..accepted.lots).map(of_sending));
+    }
+    // Another process than the one that accepted them.
+    let elsewhere = Lots::new(house.journal.clone().shared(), 10_000);
+    let mut router = Router::new(elsewhere, house.directory.clone(), house.work.clone());
+    while first_routes(&house.log().await).is_empty() {
+        router.step().await.unwrap();
+    }
+    assert_eq!(first_routes(&house.log().await).len(), 1_000);
+    let reads = || lots.iter().map(|lot| house.store.reads_of(&lot.stream())).collect::<Vec<_>>();
+    assert_eq!(reads(), vec![1; lots.len()], "also those that are routed next");
+    work_off(&mut router).await;
+    assert_eq!(first_routes(&house.log().await).len(), 1_500);
+    assert_eq!(reads(), vec![1; lots.len()], "none is read twice");
 }

@@ -3,9 +3,10 @@
 
 use deadpool_postgres::Pool;
 use kite_postgres::Connector;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::Client;
 
 use super::PostgresOptions;
@@ -20,6 +21,21 @@ use crate::measure::{Measures, Stopwatch};
 use crate::port::{AppendError, Appended, BatchMode, StreamAppend, Urgency};
 use crate::queue::{BULK_BYTES_MIN, Queue, Request, weight_bytes};
 
+/// So long after something urgent more of it is expected.
+const URGENT_FOR: Duration = Duration::from_millis(100);
+/// What is ordinary leaves as much time free as it takes while there is something urgent, but no more than this at once.
+const ROOM_MAX: Duration = Duration::from_millis(50);
+
+/// When something urgent was written last, shared by the writers of a process.
+#[derive(Clone, Default)]
+pub(super) struct UrgentAt(Arc<Mutex<Option<Instant>>>);
+
+impl UrgentAt {
+    fn is_recent(&self) -> bool {
+        self.0.lock().is_some_and(|at| at.elapsed() < URGENT_FOR)
+    }
+}
+
 /// How long it may take to have a connection that can be written over.
 const SESSION_WITHIN: Duration = Duration::from_secs(15);
 
@@ -31,6 +47,7 @@ pub(super) struct Writer {
     queue: Arc<Queue>,
     /// What it takes out of the queue.
     urgency: Urgency,
+    urgent_at: UrgentAt,
     teller: Teller,
     call_bytes_max: usize,
     append_bytes_max: usize,
@@ -45,6 +62,7 @@ impl Writer {
         pool: Pool,
         queue: Arc<Queue>,
         urgency: Urgency,
+        urgent_at: UrgentAt,
         teller: Teller,
         options: &PostgresOptions,
     ) -> Self {
@@ -53,6 +71,7 @@ impl Writer {
             pool,
             queue,
             urgency,
+            urgent_at,
             teller,
             call_bytes_max: options.call_bytes_max,
             append_bytes_max: options.append_bytes_max,
@@ -71,6 +90,7 @@ impl Writer {
             let mut requests: Vec<Request> = small.drain(..).chain(bulk.take()).collect();
             self.measures.queue(self.queue.requests());
             let mut trials = self.trials(&mut requests);
+            let begun = Instant::now();
             let away = self.write(&mut trials).await;
             for (request, trial) in requests.iter_mut().zip(trials) {
                 request.results.extend(trial.answers());
@@ -86,6 +106,17 @@ impl Writer {
                 (Some(rest), Some(away)) => rest.give_up(&away, &away),
                 (rest, _) => bulk = rest,
             }
+            self.leave_room(begun).await;
+        }
+    }
+
+    /// Large batches written one right after the other would keep the server busy, and whatever is urgent waiting.
+    #[expect(clippy::disallowed_methods, reason = "for the server; nothing is decided here")]
+    async fn leave_room(&self, begun: Instant) {
+        match self.urgency {
+            Urgency::Urgent => *self.urgent_at.0.lock() = Some(Instant::now()),
+            Urgency::Ordinary if self.urgent_at.is_recent() => sleep(begun.elapsed().min(ROOM_MAX)).await,
+            Urgency::Ordinary => {}
         }
     }
 

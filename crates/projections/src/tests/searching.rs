@@ -162,7 +162,11 @@ fn what_others_have_in_between_takes_no_place_on_a_page() {
     }
     bench.project();
     for limit in 1..=5 {
-        assert_eq!(found(&bench, &MessageSearch::default(), limit), [(8, 0), (6, 0), (4, 0), (2, 0)], "{limit}");
+        assert_eq!(
+            found(&bench, &MessageSearch::default(), limit),
+            [(8, 0), (6, 0), (4, 0), (2, 0)],
+            "{limit}"
+        );
     }
 }
 
