@@ -1,7 +1,7 @@
 //! The event store as the write side uses it: domain events in, domain events out.
 
 use chrono::{DateTime, Utc};
-use kite_domain::event::{DecodeError, Event};
+use kite_domain::event::{DecodeError, Event, EventKind};
 use kite_domain::slug::TenantId;
 use kite_event_store::{
     AppendError, Appended, Batch, BatchMode, EventStore, Expected, Filter, Metadata, NewEvent, Page,
@@ -344,6 +344,29 @@ impl Journal {
         filter: &Filter,
     ) -> Result<(Vec<Told>, Position), JournalError> {
         self.understand_page(self.store.read_told(after, limit, filter).await?)
+    }
+
+    /// [`Journal::read_told`] with events of other kinds, which only help: if one of them cannot be understood it is left out, and
+    /// whoever needs what it is about will hear why.
+    pub async fn read_told_and(
+        &self,
+        after: Position,
+        limit: usize,
+        kinds: impl IntoIterator<Item = EventKind>,
+        helpful: &[EventKind],
+    ) -> Result<(Vec<Told>, Position), JournalError> {
+        let kinds: Vec<EventKind> = kinds.into_iter().collect();
+        let filter = Filter::kinds(kinds.iter().chain(helpful).copied());
+        let page = self.store.read_told(after, limit, &filter).await?;
+        let mut told = Vec::with_capacity(page.events.len());
+        for recorded in page.events {
+            let is_needed = kinds.iter().any(|kind| recorded.kind == *kind);
+            match self.understand(recorded) {
+                Err(_) if !is_needed => {}
+                understood => told.push(understood?),
+            }
+        }
+        Ok((told, page.next))
     }
 
     fn understand_page(&self, page: Page) -> Result<(Vec<Told>, Position), JournalError> {

@@ -29,7 +29,7 @@ use tokio::sync::watch;
 use crate::awaited::Awaited;
 use crate::directory::{Directory, DirectoryState};
 use crate::journal::{Cause, Entry, JournalError};
-use crate::lots::{Fence, Lots, LotsError};
+use crate::lots::{Fence, Lots, LotsError, OF_LOTS};
 use crate::open_work::OpenWork;
 use crate::policy::{all_policy_names_in_force, is_over, policy_in_force};
 use crate::worker::{Step, Worker, WorkerError, describe};
@@ -139,6 +139,14 @@ impl Waiting {
         let Next { lot, class, tenant } = next;
         Self { sending: lot.sending, tenant, class, lots: VecDeque::new(), messages_per_lot: SEQS_PER_LOT }
     }
+}
+
+/// The lots of these sendings, and how many messages each has.
+fn lots_of(queue: &VecDeque<Waiting>) -> impl Iterator<Item = (LotId, u32)> {
+    queue.iter().flat_map(|waiting| {
+        let lot = |number: &u32| LotId { sending: waiting.sending, number: *number };
+        waiting.lots.iter().map(move |number| (lot(number), waiting.messages_per_lot))
+    })
 }
 
 /// A lot that is to be routed.
@@ -300,12 +308,14 @@ impl Router {
             EventKind::SendingReleased,
             EventKind::SendingResumed,
             EventKind::SendingCancelled,
+            EventKind::SendingPaused,
         ];
         // Only a paused sending is waited for here until it is over.
         let ends = (!self.paused.is_empty()).then_some(EventKind::SendingCompleted);
-        let filter = Filter::kinds(ours.into_iter().chain(ends));
-        let (told, next) = self.lots.journal().read_told(position, PAGE, &filter).await?;
+        let kinds = ours.into_iter().chain(ends);
+        let (told, next) = self.lots.journal().read_told_and(position, PAGE, kinds, &OF_LOTS).await?;
         for told in &told {
+            self.lots.note_told(told);
             self.note(&told.event).await?;
         }
         self.position = Some(next);
@@ -405,21 +415,23 @@ impl Router {
         lots
     }
 
-    /// Lots whose turn comes soon, about as many as are routed at once: they are read while others are routed.
+    /// Lots whose turn comes soon, about as many as are routed at once and in that order: those that are not kept are read while others
+    /// are routed.
     fn ahead(&self) -> Vec<LotId> {
-        let mut messages = 0;
-        let waiting =
-            self.waiting.values().flat_map(|turns| turns.queues.values().filter_map(VecDeque::front));
-        let lots = waiting.flat_map(|waiting| {
-            let of_sending = |number: &u32| LotId { sending: waiting.sending, number: *number };
-            waiting.lots.iter().map(move |number| (of_sending(number), waiting.messages_per_lot))
-        });
-        let is_room = |(_, more): &(LotId, u32)| {
-            let has_room = messages < MESSAGES_PER_STEP;
-            messages += more;
-            has_room
-        };
-        lots.take(LOTS_PER_STEP).take_while(is_room).map(|(lot, _)| lot).collect()
+        let (mut lots, mut messages) = (Vec::new(), 0);
+        for turns in self.waiting.values() {
+            let mut queues: Vec<_> = turns.queues.values().take(LOTS_PER_STEP).map(lots_of).collect();
+            while !queues.is_empty() {
+                queues.retain_mut(|queue| {
+                    let has_room = lots.len() < LOTS_PER_STEP && messages < MESSAGES_PER_STEP;
+                    let Some((lot, more)) = queue.next().filter(|_| has_room) else { return false };
+                    lots.push(lot);
+                    messages += more;
+                    true
+                });
+            }
+        }
+        lots
     }
 
     #[tracing::instrument(level = "debug", skip_all, fields(lots = next.len()))]

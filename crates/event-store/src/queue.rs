@@ -2,7 +2,8 @@
 //!
 //! A large request (a campaign's lots) and a small one do not wait in the same lane: each commit takes the small ones first and
 //! gives the current large one what is left of the commit's limit. Large ones fill no more than three quarters of the queue, so
-//! that small ones find a place beside them. What is urgent (a password) goes before both, or has a writer of its own.
+//! that small ones find a place beside them, and both together no more than seven eighths. What is urgent (a password) goes before
+//! both, or has a writer of its own.
 
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -166,8 +167,13 @@ impl Waiting {
             return if self.closing { Taken::Closed } else { Taken::Nothing };
         }
         let mut taken_bytes = 0;
-        let ours = [(urgent, &mut self.urgent), (ordinary, &mut self.small)];
-        for (_, lane) in ours.into_iter().filter(|(is_ours, _)| *is_ours) {
+        // However much is urgent, what is not goes on.
+        let urgent_bytes_max = match ordinary && !self.small.is_empty() {
+            true => bytes_max - bytes_max / 4,
+            false => bytes_max,
+        };
+        let ours = [(urgent, &mut self.urgent, urgent_bytes_max), (ordinary, &mut self.small, bytes_max)];
+        for (_, lane, bytes_max) in ours.into_iter().filter(|(is_ours, ..)| *is_ours) {
             while taken_bytes < bytes_max
                 && let Some(request) = lane.pop_front()
             {
@@ -229,9 +235,12 @@ impl Queue {
             return Err(AppendError::stopped(WasClosed));
         }
         let (is_bulk, urgency) = (request.bytes >= BULK_BYTES, request.urgency);
-        let (requests_max, bytes_max) = match is_bulk {
-            true => (self.requests_max - self.requests_max / 4, self.bytes_max - self.bytes_max / 4),
-            false => (self.requests_max, self.bytes_max),
+        let all_but =
+            |part| (self.requests_max - self.requests_max / part, self.bytes_max - self.bytes_max / part);
+        let (requests_max, bytes_max) = match (urgency, is_bulk) {
+            (Urgency::Urgent, _) => (self.requests_max, self.bytes_max),
+            (Urgency::Ordinary, false) => all_but(8),
+            (Urgency::Ordinary, true) => all_but(4),
         };
         let is_full = waiting.requests() >= requests_max
             || (waiting.requests() > 0 && waiting.bytes + request.bytes > bytes_max);
@@ -422,6 +431,30 @@ mod tests {
         assert_eq!(urgent.now_or_never(), Some(false), "although something ordinary waits");
         let (mut small, mut bulk) = (Vec::new(), None);
         assert!(queue.taken(Urgency::Ordinary, &mut small, &mut bulk, 1024).await, "it is still written");
+    }
+
+    #[test]
+    fn a_queue_that_is_full_of_what_is_ordinary_has_room_for_what_is_urgent() {
+        let queue = Queue::new(80, 1024 * 1024);
+        let fill = |urgency, bytes| {
+            (0..1_000).take_while(|_| queue.push(request("one", urgency, bytes)).is_ok()).count()
+        };
+        assert_eq!(fill(Urgency::Ordinary, BULK_BYTES), 11, "by their size");
+        assert_eq!(fill(Urgency::Ordinary, 1), 70 - 11, "by their number");
+        assert_eq!(fill(Urgency::Urgent, 1), 10);
+    }
+
+    #[test]
+    fn what_is_ordinary_goes_on_however_much_is_urgent() {
+        let queue = Queue::new(1_000, 1024 * 1024);
+        for _ in 0..100 {
+            queue.push(request("urgent", Urgency::Urgent, 800)).unwrap();
+        }
+        queue.push(request("small", Urgency::Ordinary, 1)).unwrap();
+        let (mut small, mut bulk) = (Vec::new(), None);
+        assert!(queue.take(&mut small, &mut bulk, 8_000));
+        assert_eq!(names(&small).last().map(String::as_str), Some("small"));
+        assert!(small.len() < 10, "{}", small.len());
     }
 
     #[test]

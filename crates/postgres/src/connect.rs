@@ -5,11 +5,12 @@ use rustls::ClientConfig;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{Client, Config, Connection, Error, Socket};
+use tokio_postgres::{CancelToken, Client, Config, Connection, Error, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::{OpenError, is_silence};
@@ -106,6 +107,12 @@ impl Connector {
         first(trying).await.map_err(most_telling)
     }
 
+    /// Tells the server to give up what this session is doing if the answer is dropped before it is [`Cancelling::done`]. A session
+    /// that waits for a standby does not see otherwise that its client is gone. Nobody may use the session after that.
+    pub fn cancel_on_drop(&self, client: &Client) -> Cancelling {
+        Cancelling { token: Some(client.cancel_token()), tls: self.tls.clone() }
+    }
+
     /// Does something over a connection that is made for it.
     ///
     /// # Errors
@@ -149,6 +156,30 @@ impl Connector {
         let manager = Manager::from_connect(self.config.clone(), OfPool(self.clone()), recycling);
         let pool = Pool::builder(manager).max_size(max).runtime(Runtime::Tokio1);
         Ok(pool.wait_timeout(Some(POOL_WAIT)).create_timeout(Some(POOL_WAIT)).build()?)
+    }
+}
+
+/// See [`Connector::cancel_on_drop`].
+pub struct Cancelling {
+    token: Option<CancelToken>,
+    tls: MakeRustlsConnect,
+}
+
+impl Cancelling {
+    /// There is an answer.
+    pub fn done(mut self) {
+        self.token = None;
+    }
+}
+
+impl Drop for Cancelling {
+    fn drop(&mut self) {
+        let (Some(token), Ok(runtime)) = (self.token.take(), Handle::try_current()) else { return };
+        let tls = self.tls.clone();
+        runtime.spawn(async move {
+            // A server that cannot be reached has nothing to give up that anybody waits for.
+            let _ = timeout(CONNECT_TIMEOUT, token.cancel_query(tls)).await;
+        });
     }
 }
 

@@ -9,7 +9,7 @@ mod hosts;
 mod schema;
 mod silence;
 
-pub use connect::{Connector, Driven, Server, check_server};
+pub use connect::{Cancelling, Connector, Driven, Server, check_server};
 pub use error::{OpenError, is_silence};
 pub use schema::{Rights, Schema};
 pub use silence::Silence;

@@ -6,9 +6,9 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use kite_commands::event_store::{Filter, Position};
+use kite_commands::event_store::Position;
 use kite_commands::journal::{JournalError, Told};
-use kite_commands::lots::SealedSending;
+use kite_commands::lots::{OF_SENDINGS, SealedSending};
 use kite_commands::trace;
 use kite_commands::{Journal, Lots, LotsError, Step, Worker, WorkerError};
 use kite_domain::event::{Event, EventKind};
@@ -173,7 +173,7 @@ impl Publisher {
     }
 
     /// What is read: of what was handed over, only what was before this process.
-    fn filter(&self) -> Filter {
+    fn kinds(&self) -> impl Iterator<Item = EventKind> {
         let ours = [
             EventKind::MessagesRouted,
             EventKind::RelayResponded,
@@ -181,7 +181,7 @@ impl Publisher {
             EventKind::SendingResumed,
         ];
         let before = (self.position < self.began_at).then_some(EventKind::MessagesSubmitted);
-        Filter::kinds(ours.into_iter().chain(before))
+        ours.into_iter().chain(before)
     }
 
     /// Reads on after this position, if it has not come that far: everything up to there is for the
@@ -325,8 +325,9 @@ impl Worker for Publisher {
 
     async fn step(&mut self) -> Result<Step, WorkerError> {
         let room = self.put_left().await.map_err(FeedError::into_worker_error)?;
-        let page = self.feeder.journal().read_told(self.position, PAGE, &self.filter()).await;
+        let page = self.feeder.journal().read_told_and(self.position, PAGE, self.kinds(), &OF_SENDINGS).await;
         let (told, next) = page.map_err(WorkerError::from)?;
+        told.iter().for_each(|told| self.feeder.lots.note_told(told));
         let jobs: Vec<Vec<Bare>> = told.iter().map(|told| jobs_of(&told.event)).collect();
         self.gather_sendings(&told, &jobs).await?;
         for (told, jobs) in told.iter().zip(jobs) {

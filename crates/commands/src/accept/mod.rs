@@ -195,7 +195,7 @@ impl Acceptance {
         // Kept before the seal lets anybody act on them: what is kept later could be older than the log.
         lots.into_iter().for_each(|logged| self.lots.remember(logged));
         self.lots.remember_sending(Arc::new(sealed.clone()), traceparent);
-        let unsealed = Unsealed { lots: &self.lots, sending: Some(sending) };
+        let unsealed = Unsealed { lots: &self.lots, sending: Some((sending, sealed.lots)) };
         place.is_sealing();
         let appended = self.seal_with(entries, &seal_cause, &sealed).await;
         mutation::bug!(SealBeforeLots | AcknowledgeBeforeAppend, let appended = appended.or(Ok(0)));
@@ -446,7 +446,8 @@ pub fn note_limited(reason: &'static str) {
 /// before the answer, so that nobody takes it for accepted.
 struct Unsealed<'a> {
     lots: &'a Lots,
-    sending: Option<SendingId>,
+    /// With how many lots.
+    sending: Option<(SendingId, u32)>,
 }
 
 impl Unsealed<'_> {
@@ -457,8 +458,9 @@ impl Unsealed<'_> {
 
 impl Drop for Unsealed<'_> {
     fn drop(&mut self) {
-        if let Some(sending) = self.sending {
+        if let Some((sending, lots)) = self.sending {
             self.lots.forget_sending(sending);
+            self.lots.forget_lots(sending, lots);
         }
     }
 }

@@ -6,6 +6,7 @@
 #[cfg(feature = "mutations")]
 mod mutations;
 mod sendings;
+mod told;
 
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, SendingId};
@@ -14,6 +15,7 @@ use kite_domain::mutation::{self, Mutation};
 use kite_domain::sending::MessageClass;
 use kite_event_store::{AppendError, BatchMode, Expected, Tail, Urgency};
 use parking_lot::Mutex;
+use quick_cache::sync::GuardResult;
 use smol_str::SmolStr;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,13 +24,15 @@ use tokio::sync::OwnedMutexGuard;
 use tracing::Span;
 use uuid::Uuid;
 
-use crate::journal::{Cause, Entry, Journal, JournalError, Kept, Told};
+use crate::journal::{self, Cause, Entry, Journal, JournalError, Told};
 use crate::recent::{Recent, Weighed, recent};
 use crate::trace;
 use crate::tries::Tries;
 use sendings::KeptSending;
 pub use sendings::SealedSending;
 pub(crate) use sendings::trace_of;
+pub(crate) use told::OF_LOTS;
+pub use told::OF_SENDINGS;
 
 /// What an ordinary message of a lot takes in the cache, in bytes: with a variable, which takes most of that, and one
 /// attempt.
@@ -112,6 +116,22 @@ enum Together<'f> {
     Behind(&'f Fence),
 }
 
+/// What is said of a lot by what is kept of it, if others write to the log, too.
+#[derive(Clone, Copy)]
+enum Kept {
+    /// As it is now, for whoever will learn otherwise by a conflict.
+    Counts,
+    /// As it was: what has come since is read.
+    MayBeOld,
+}
+
+/// What is to be appended, and in which order.
+struct Decided<T> {
+    changing: Vec<Changing<T>>,
+    entries: Vec<Entry>,
+    urgency: Urgency,
+}
+
 /// All lots. Cheap to clone.
 #[derive(Clone)]
 pub struct Lots {
@@ -144,9 +164,14 @@ impl Lots {
     /// the lot. One that is cached already stays.
     pub(crate) fn remember(&self, logged: LoggedLot) {
         let id = logged.lot.id;
-        if let quick_cache::sync::GuardResult::Guard(place) = self.inner.lots.get_value_or_guard(&id, None) {
+        if let GuardResult::Guard(place) = self.inner.lots.get_value_or_guard(&id, None) {
             let _ = place.insert(lot_cell(logged));
         }
+    }
+
+    /// Drops the cached lots of a sending, because they may not be in the log.
+    pub(crate) fn forget_lots(&self, sending: SendingId, lots: u32) {
+        (0..lots).for_each(|number| drop(self.inner.lots.remove(&LotId { sending, number })));
     }
 
     /// Reads what the log has beyond the cached state of a lot, for callers that conclude something from the
@@ -177,7 +202,7 @@ impl Lots {
             return;
         }
         let mut opened = self.open_all(ids, places).await;
-        self.read_on(ids, &mut opened).await;
+        self.read_on(ids, &mut opened, Kept::Counts).await;
     }
 
     /// Looks at a lot and its sending.
@@ -187,7 +212,7 @@ impl Lots {
         look: impl FnOnce(&Lot, &SealedSending) -> T,
     ) -> Result<T, LotsError> {
         let mut opened = [(0, Ok(self.open(id).await))];
-        self.read_on(&[id], &mut opened).await;
+        self.read_on(&[id], &mut opened, Kept::MayBeOld).await;
         let mut sendings = self.sendings_of(&[id], &opened).await;
         let [(_, opened)] = opened;
         let guard = opened?;
@@ -218,8 +243,9 @@ impl Lots {
     }
 
     /// [`Lots::change`] for decisions that build on each other: the events of all lots are in the log, or none, and
-    /// only if the fence holds ([`LotsError::Fenced`]). It is always urgent: what is more urgent cannot be decided before. Tried once: if another process has changed one of the lots,
-    /// the result for all that were to be changed is [`LotsError::Contended`].
+    /// only if the fence holds ([`LotsError::Fenced`]). It is always urgent: what is more urgent cannot be decided before. Tried
+    /// once: if another process has changed one of the lots, the result for all that were to be changed is
+    /// [`LotsError::Contended`].
     pub async fn change_together<T>(
         &self,
         fence: &Fence,
@@ -254,47 +280,28 @@ impl Lots {
         decide: &mut impl FnMut(usize, &Lot, &SealedSending) -> (Vec<Event>, T),
         answers: &mut [Option<Result<T, LotsError>>],
     ) -> Vec<usize> {
-        let mut changing: Vec<Changing<T>> = Vec::new();
-        let mut entries = Vec::with_capacity(places.len());
-        let mut urgency = Urgency::Urgent;
+        let mut decided = Decided { changing: Vec::new(), entries: Vec::new(), urgency: Urgency::Urgent };
         let mut opened = self.open_all(ids, places).await;
-        self.read_on(ids, &mut opened).await;
-        let sendings = self.sendings_of(ids, &opened).await;
-        for ((place, opened), sending) in opened.into_iter().zip(sendings) {
-            let id = ids[place];
-            let (sending, mut guard) = match (sending, opened) {
-                (Ok(sending), Ok(guard)) => (sending, guard),
-                (_, Err(error)) | (Err(error), _) => {
-                    answers[place] = Some(Err(error));
-                    continue;
-                }
-            };
-            // Nothing is kept while it changes: a caller that goes away before it is folded leaves nothing stale.
-            let Some(logged) = guard.take() else {
-                answers[place] = Some(Err(LotsError::NotFound(id)));
-                continue;
-            };
-            let (events, answer) = decide(place, &logged.lot, &sending);
-            if events.is_empty() {
-                answers[place] = Some(Ok(answer));
-                *guard = Some(logged);
-                continue;
+        // Who follows the log closely has been told of most lots, and learns by a conflict if one of them was old.
+        let mut kept = match together {
+            Together::Not => Kept::MayBeOld,
+            Together::Behind(_) => Kept::Counts,
+        };
+        loop {
+            self.read_on(ids, &mut opened, kept).await;
+            let sendings = self.sendings_of(ids, &opened).await;
+            opened = self.decide(ids, opened, sendings, kept, actor, decide, answers, &mut decided);
+            if opened.is_empty() {
+                break;
             }
-            if matches!(together, Together::Not) {
-                urgency = urgency.min(urgency_of(sending.terms.class));
-            }
-            let span = span_of_change(id, &sending, actor, &events);
-            entries.push(Entry {
-                stream: id.stream(),
-                expected: Expected::Version(logged.version),
-                tenant: Some(logged.lot.tenant.clone()),
-                cause: Cause::new(actor.clone(), id.sending.0)
-                    .of(logged.last_event)
-                    .in_trace(sending.traceparent),
-                events,
-            });
-            changing.push((place, guard, logged, answer, span));
+            // Nothing was decided of these, so there will be no conflict.
+            kept = Kept::MayBeOld;
         }
+        let Decided { changing, entries, urgency } = decided;
+        let urgency = match together {
+            Together::Not => urgency,
+            Together::Behind(_) => Urgency::Urgent,
+        };
         let (results, is_fenced) = self.append(together, urgency, entries).await;
         let mut again = Vec::new();
         for ((place, mut guard, mut logged, answer, _span), kept) in changing.into_iter().zip(results) {
@@ -322,13 +329,67 @@ impl Lots {
         again
     }
 
+    /// Decides on each opened lot. Gives back those that nothing was decided of, if that may be because what is kept of them is old.
+    #[expect(clippy::too_many_arguments, reason = "the one loop body of `change_once`")]
+    fn decide<T>(
+        &self,
+        ids: &[LotId],
+        opened: Vec<(usize, Result<Opened, LotsError>)>,
+        sendings: Vec<Result<SealedSending, LotsError>>,
+        kept: Kept,
+        actor: &SmolStr,
+        decide: &mut impl FnMut(usize, &Lot, &SealedSending) -> (Vec<Event>, T),
+        answers: &mut [Option<Result<T, LotsError>>],
+        decided: &mut Decided<T>,
+    ) -> Vec<(usize, Result<Opened, LotsError>)> {
+        let is_doubtful = matches!(kept, Kept::Counts) && self.inner.journal.is_shared();
+        let mut doubtful = Vec::new();
+        for ((place, opened), sending) in opened.into_iter().zip(sendings) {
+            let id = ids[place];
+            let (sending, mut guard) = match (sending, opened) {
+                (Ok(sending), Ok(guard)) => (sending, guard),
+                (_, Err(error)) | (Err(error), _) => {
+                    answers[place] = Some(Err(error));
+                    continue;
+                }
+            };
+            // Nothing is kept while it changes: a caller that goes away before it is folded leaves nothing stale.
+            let Some(logged) = guard.take() else {
+                answers[place] = Some(Err(LotsError::NotFound(id)));
+                continue;
+            };
+            let (events, answer) = decide(place, &logged.lot, &sending);
+            if events.is_empty() {
+                *guard = Some(logged);
+                match is_doubtful {
+                    true => doubtful.push((place, Ok(guard))),
+                    false => answers[place] = Some(Ok(answer)),
+                }
+                continue;
+            }
+            decided.urgency = decided.urgency.min(urgency_of(sending.terms.class));
+            let span = span_of_change(id, &sending, actor, &events);
+            decided.entries.push(Entry {
+                stream: id.stream(),
+                expected: Expected::Version(logged.version),
+                tenant: Some(logged.lot.tenant.clone()),
+                cause: Cause::new(actor.clone(), id.sending.0)
+                    .of(logged.last_event)
+                    .in_trace(sending.traceparent),
+                events,
+            });
+            decided.changing.push((place, guard, logged, answer, span));
+        }
+        doubtful
+    }
+
     /// Appends what was decided. Returns whether the fence kept it out.
     async fn append(
         &self,
         together: Together<'_>,
         urgency: Urgency,
         mut entries: Vec<Entry>,
-    ) -> (Vec<Kept>, bool) {
+    ) -> (Vec<journal::Kept>, bool) {
         let journal = &self.inner.journal;
         let Together::Behind(fence) = together else {
             return (journal.append_keeping(urgency, BatchMode::Independent, entries).await, false);
@@ -359,9 +420,11 @@ impl Lots {
 
     /// Reads what is not kept of lots and their sendings, all at once. If other processes write, too, what is kept may be old, and
     /// what has come since is read as well: a decision without events meets no conflict, so an old state would not be noticed.
-    async fn read_on(&self, ids: &[LotId], opened: &mut [(usize, Result<Opened, LotsError>)]) {
+    async fn read_on(&self, ids: &[LotId], opened: &mut [(usize, Result<Opened, LotsError>)], kept: Kept) {
         let journal = &self.inner.journal;
-        let may_be_old = journal.is_shared() && !mutation::is_active(Mutation::StaleLotConcluded);
+        let may_be_old = journal.is_shared()
+            && matches!(kept, Kept::MayBeOld)
+            && !mutation::is_active(Mutation::StaleLotConcluded);
         let mut lots: Vec<(usize, SmolStr, u64)> = Vec::with_capacity(opened.len());
         let mut known = BTreeSet::new();
         let mut sendings: Vec<(SendingId, SmolStr, Option<u64>)> = Vec::new();
@@ -490,12 +553,12 @@ impl Lots {
                 let cell = Weighed::new(LotCell::default(), 0);
                 // Another task may have put one in meanwhile; then both use that one.
                 match self.inner.lots.get_value_or_guard(&id, None) {
-                    quick_cache::sync::GuardResult::Value(kept) => kept,
-                    quick_cache::sync::GuardResult::Guard(place) => {
+                    GuardResult::Value(kept) => kept,
+                    GuardResult::Guard(place) => {
                         let _ = place.insert(cell.clone());
                         cell
                     }
-                    quick_cache::sync::GuardResult::Timeout => cell,
+                    GuardResult::Timeout => cell,
                 }
             }
         };
@@ -526,7 +589,7 @@ impl Lots {
     }
 }
 
-/// Of appends for messages of a class. A password takes four of them, one after the other.
+/// Of appends for messages of a class. A password takes three of them, one after the other, until it is handed over.
 pub(crate) fn urgency_of(class: MessageClass) -> Urgency {
     match class {
         MessageClass::Otp => Urgency::Urgent,

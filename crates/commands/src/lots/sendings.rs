@@ -5,6 +5,7 @@ use kite_domain::ids::SendingId;
 use kite_domain::sending::{Sending, SendingAccepted};
 use kite_event_store::{ReadError, Tail, TraceParent};
 use parking_lot::Mutex;
+use quick_cache::sync::GuardResult;
 use smol_str::SmolStr;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -114,6 +115,17 @@ impl Lots {
             kept.lock().is_certain = true;
         }
         Some(kept)
+    }
+
+    /// Keeps a sending as its first event says, unless it is kept already: then more may be known of it.
+    pub(super) fn keep_told(&self, id: SendingId, first: &Told) {
+        let mut sending = Sending::default();
+        sending.evolve(&first.event, first.recorded.metadata.time);
+        let traceparent = first.recorded.metadata.traceparent;
+        let kept = KeptSending { sending, traceparent, version: first.recorded.version, is_certain: true };
+        if let GuardResult::Guard(place) = self.inner.sendings.get_value_or_guard(&id, None) {
+            let _ = place.insert(sending_cell(kept));
+        }
     }
 
     /// Keeps those of these sendings that are not kept yet, read together.

@@ -179,6 +179,18 @@ pub async fn an_atomic_batch_is_written_whole_or_not(store: &dyn EventStore) {
         assert_eq!(ids(&whole_log(store).await), numbered([1]), "nothing of it is there");
         assert!(stream_of(store, "a").await.is_empty());
     }
+    // A stream that was moved on more than once before another one was refused.
+    let moved = vec![
+        append("a", Expected::Version(0), [2]),
+        append("a", Expected::Version(1), [3]),
+        append("b", Expected::Version(1), [4]),
+        append("b", Expected::Version(2), [5]),
+        append("c", Expected::Version(1), [6]),
+    ];
+    let refused = append_all(store, BatchMode::Atomic, moved).await;
+    assert_eq!(refused.last(), Some(&Err(AppendError::Conflict { actual: 0 })));
+    assert!(stream_of(store, "a").await.is_empty());
+    assert_eq!(stream_of(store, "b").await.len(), 1);
     // Two of one id in a stream, in two appends.
     let twice = vec![append("a", Expected::Version(0), [2]), append("a", Expected::Version(1), [7, 2])];
     let refused = append_all(store, BatchMode::Atomic, twice).await;

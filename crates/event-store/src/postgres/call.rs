@@ -5,9 +5,9 @@ use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::flush::flushed;
-use super::session::Session;
-use crate::port::{Appended, BatchMode, Expected, StreamAppend};
+use super::follow::Head;
+use super::session::{CallError, Session};
+use crate::port::{Appended, BatchMode, Expected, Position, StreamAppend};
 use crate::trace_parent::TraceParent;
 
 /// What the function said of one append.
@@ -24,6 +24,16 @@ pub(super) enum Placed {
     },
     /// Another one of its group was refused.
     NotTried,
+}
+
+impl Placed {
+    /// Where the last of what was written stands.
+    fn written_at(&self) -> Option<Position> {
+        match self {
+            Self::Written(appended) => Some(appended.position),
+            Self::Checked(_) | Self::Refused { .. } | Self::NotTried => None,
+        }
+    }
 }
 
 /// Where the events with these ids stand in these streams, in the order in which they were asked for.
@@ -88,7 +98,7 @@ impl<'a> Call<'a> {
     }
 
     /// Makes the call: one answer for each append, in order, and only once all that was written is durable.
-    pub(super) async fn make(&self, session: &Session) -> Result<Vec<Placed>, tokio_postgres::Error> {
+    pub(super) async fn make(&self, session: &Session, head: &Head) -> Result<Vec<Placed>, CallError> {
         let trace: Vec<Option<&[u8]>> =
             self.trace.iter().map(|trace| trace.as_ref().map(|trace| &trace[..])).collect();
         let call = async {
@@ -111,13 +121,17 @@ impl<'a> Call<'a> {
                 &self.schema_version,
                 &self.data,
             ];
-            session.client.query(&session.append, &parameters).await
+            let rows = session.client.query(&session.append, &parameters).await?;
+            let placed: Vec<Placed> = rows.iter().map(placed).collect();
+            head.expect(placed.iter().filter_map(Placed::written_at).max().unwrap_or(0));
+            Ok::<_, tokio_postgres::Error>(placed)
         };
         // Sent together: the second waits for the disk.
-        let (rows, is_flushed) = tokio::join!(biased; call, flushed(&session.client));
-        let rows = rows?;
-        is_flushed?;
-        Ok(rows.iter().map(placed).collect())
+        let (placed, is_flushed) = tokio::join!(biased; call, session.disk.flushed(&session.client));
+        let placed = placed?;
+        // It is written, whatever has become of the waiting.
+        is_flushed.map_err(CallError::Lost)?;
+        Ok(placed)
     }
 }
 

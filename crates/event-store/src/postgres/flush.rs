@@ -3,7 +3,10 @@
 //!
 //! The write-ahead log has one order, and so have positions: whatever is durable, everything before it is, too.
 
-use tokio_postgres::{Client, Error};
+use kite_postgres::Connector;
+use std::time::Duration;
+use tokio::time::timeout;
+use tokio_postgres::Client;
 
 use super::follow::Place;
 use crate::envelope::RecordedEvent;
@@ -12,9 +15,40 @@ use crate::port::{KeptEvent, KeptPage, Page, Position};
 /// What waits for the disk (and for a synchronous standby, if there is one): a commit of its own that has written something.
 const FLUSH: &str = "SELECT pg_logical_emit_message(true, 'kite', '')";
 
-/// Waits until everything is durable that this session could see.
-pub(super) async fn flushed(client: &Client) -> Result<(), Error> {
-    client.batch_execute(FLUSH).await
+/// Whoever only reads does not wait longer for the disk, or for a standby that is away.
+const READ_WITHIN: Duration = Duration::from_secs(5);
+
+/// Why it is not known whether something is durable.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotFlushed {
+    #[error("the server cannot be asked")]
+    Server(#[from] tokio_postgres::Error),
+    #[error("what was read is not durable yet: the server waits for its disk, or for a standby")]
+    Waits,
+}
+
+/// The disk of the server, and that of its synchronous standby.
+#[derive(Clone)]
+pub(super) struct Disk(Connector);
+
+impl Disk {
+    pub(super) fn new(connector: Connector) -> Self {
+        Self(connector)
+    }
+
+    /// Waits until everything is durable that this session could see. Who stops waiting may not use the session any more.
+    pub(super) async fn flushed(&self, client: &Client) -> Result<(), tokio_postgres::Error> {
+        let cancelling = self.0.cancel_on_drop(client);
+        let flushed = client.batch_execute(FLUSH).await;
+        cancelling.done();
+        flushed
+    }
+
+    /// The same for whoever only reads.
+    pub(super) async fn flushed_soon(&self, client: &Client) -> Result<(), NotFlushed> {
+        let flushed = timeout(READ_WITHIN, self.flushed(client)).await;
+        Ok(flushed.map_err(|_| NotFlushed::Waits)??)
+    }
 }
 
 /// Something that was read of the log.
@@ -57,22 +91,39 @@ impl OfLog for Vec<KeptEvent> {
     }
 }
 
-impl OfLog for Page {
+/// A page, by how far it shows the log. That may be less than where to read on: nothing is known of a position that somebody only
+/// asked for.
+pub(super) struct Shown<P> {
+    pub(super) page: P,
+    pub(super) until: Position,
+}
+
+impl OfLog for Shown<Page> {
     fn until(&self) -> Position {
-        self.next
+        self.until
     }
 
     fn last(&self) -> Option<Place> {
-        OfLog::last(&self.events)
+        OfLog::last(&self.page.events)
     }
 }
 
-impl OfLog for KeptPage {
+impl OfLog for Shown<KeptPage> {
     fn until(&self) -> Position {
-        self.next
+        self.until
     }
 
     fn last(&self) -> Option<Place> {
-        OfLog::last(&self.events)
+        OfLog::last(&self.page.events)
+    }
+}
+
+impl OfLog for Position {
+    fn until(&self) -> Position {
+        *self
+    }
+
+    fn last(&self) -> Option<Place> {
+        None
     }
 }

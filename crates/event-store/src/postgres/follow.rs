@@ -12,7 +12,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{AsyncMessage, Client, Statement};
 use uuid::Uuid;
 
-use super::flush::flushed;
+use super::flush::{Disk, NotFlushed};
 use super::reading;
 use crate::envelope::RecordedEvent;
 use crate::errors::{SharedError, describe};
@@ -38,6 +38,11 @@ pub(super) struct Head {
     newest: Mutex<Place>,
     /// Everything up to here is known to be durable.
     durable: AtomicU64,
+    /// Up to here this process has written, or is about to know that it has.
+    expected: AtomicU64,
+    /// For who follows: there is something to read.
+    woken: Notify,
+    disk: Disk,
     /// A server had another log, or had lost something of this one.
     is_wrong: AtomicBool,
     /// When the server answered last.
@@ -87,12 +92,15 @@ pub(super) enum WrongLog {
 }
 
 impl Head {
-    pub(super) fn new(log_id: Uuid, newest: Place, recent_bytes_max: usize) -> Self {
+    pub(super) fn new(log_id: Uuid, newest: Place, disk: Disk, recent_bytes_max: usize) -> Self {
         Self {
             log_id,
             recent: Recent::new(newest.position, recent_bytes_max),
             newest: Mutex::new(newest),
             durable: AtomicU64::new(newest.position),
+            expected: AtomicU64::new(newest.position),
+            woken: Notify::new(),
+            disk,
             is_wrong: AtomicBool::new(false),
             answered_at: Mutex::new(Instant::now()),
             silence: Silence::default(),
@@ -118,16 +126,22 @@ impl Head {
     }
 
     /// Waits until everything up to there, which this session has seen, is durable.
-    pub(super) async fn until_durable(
-        &self,
-        client: &Client,
-        position: Position,
-    ) -> Result<(), tokio_postgres::Error> {
+    pub(super) async fn until_durable(&self, client: &Client, position: Position) -> Result<(), NotFlushed> {
         if position > self.durable.load(Ordering::Acquire) {
-            flushed(client).await?;
+            self.disk.flushed_soon(client).await?;
             self.note_durable(position);
         }
         Ok(())
+    }
+
+    /// This process has written up to there, and will know it as soon as that is durable. Whoever follows need not read it.
+    pub(super) fn expect(&self, position: Position) {
+        self.expected.fetch_max(position, Ordering::AcqRel);
+    }
+
+    /// Whether the log goes on beyond what this process knows, or is about to know.
+    fn is_news(&self, position: Position) -> bool {
+        position > self.recent.head().max(self.expected.load(Ordering::Acquire))
     }
 
     fn note_durable(&self, position: Position) {
@@ -192,6 +206,8 @@ impl Teller {
         self.head.note(last.into());
         if self.head.recent.push_next(events) {
             self.tell(self.head.recent.head());
+        } else {
+            self.head.woken.notify_one();
         }
     }
 
@@ -258,6 +274,8 @@ enum LostLook {
     TooLong,
     #[error("what is new cannot be read")]
     Read(#[source] ReadError),
+    #[error("nobody can be told of what is new")]
+    NotFlushed(#[from] NotFlushed),
 }
 
 impl LostLook {
@@ -333,15 +351,14 @@ impl Follower {
 
     /// Over one connection, until it is lost.
     async fn follow(&self, client: Client, mut connection: Driven) -> LostLook {
-        let woken = Notify::new();
+        let head = &self.teller.head;
         let listening = async {
             loop {
                 match poll_fn(|context| connection.poll_message(context)).await {
                     Some(Ok(AsyncMessage::Notification(news))) => {
-                        // What this process has written itself is no news.
-                        let is_known = |position: Position| position <= self.teller.head.recent.head();
-                        if !news.payload().parse().is_ok_and(is_known) {
-                            woken.notify_one();
+                        // What this process writes itself is no news.
+                        if news.payload().parse().map_or(true, |position| head.is_news(position)) {
+                            head.woken.notify_one();
                         }
                     }
                     Some(Ok(_)) => {}
@@ -352,11 +369,11 @@ impl Follower {
         };
         tokio::select! {
             lost = listening => lost,
-            lost = self.read_on_and_on(&client, &woken) => lost,
+            lost = self.read_on_and_on(&client) => lost,
         }
     }
 
-    async fn read_on_and_on(&self, client: &Client, woken: &Notify) -> LostLook {
+    async fn read_on_and_on(&self, client: &Client) -> LostLook {
         match timeout(LOOK_TIMEOUT, self.teller.head.check(client)).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(wrong))) => {
@@ -396,18 +413,18 @@ impl Follower {
                 return error;
             }
             let pause = if listens { LOOK_EVERY } else { self.look_every };
-            let _ = timeout(pause, woken.notified()).await;
+            let _ = timeout(pause, self.teller.head.woken.notified()).await;
         }
     }
 
     /// Looks where the log ends, and tells of it. Whoever wants to know what is new reads it.
     async fn look_on(&self, client: &Client) -> Result<(), LostLook> {
         let (_, newest) = timeout(LOOK_TIMEOUT, look(client)).await.map_err(|_| LostLook::TooLong)??;
+        self.teller.head.note_answer();
         if newest.position > self.teller.head.recent.head() {
-            self.wait_for_disk(client, newest.position).await?;
+            self.teller.head.until_durable(client, newest.position).await?;
             self.teller.pass_over(newest);
         }
-        self.teller.head.note_answer();
         Ok(())
     }
 
@@ -418,10 +435,14 @@ impl Follower {
             // Over the connection that was compared with what is known.
             let reading = reading::news(client, news, after, PAGE_EVENTS);
             let read = timeout(LOOK_TIMEOUT, reading).await.map_err(|_| LostLook::TooLong)?;
+            if read.is_ok() {
+                // Also one that then waits for its disk.
+                self.teller.head.note_answer();
+            }
             let end = match read {
                 Ok((events, end)) => {
                     let last = events.last().map_or(after, |last| last.position);
-                    self.wait_for_disk(client, last).await?;
+                    self.teller.head.until_durable(client, last).await?;
                     self.teller.push(events);
                     if end > after && self.teller.head.recent.head() == after {
                         tracing::error!(after, until = end, "events of the log are missing");
@@ -436,7 +457,6 @@ impl Follower {
                 }
                 Err(error) => return Err(LostLook::Read(error)),
             };
-            self.teller.head.note_answer();
             if self.teller.head.recent.head() >= end {
                 return Ok(());
             }
@@ -446,13 +466,9 @@ impl Follower {
     /// What cannot be read is passed over, up to the end. Returns where that is.
     async fn pass_over(&self, client: &Client) -> Result<Position, LostLook> {
         let (_, newest) = timeout(LOOK_TIMEOUT, look(client)).await.map_err(|_| LostLook::TooLong)??;
-        self.wait_for_disk(client, newest.position).await?;
+        self.teller.head.note_answer();
+        self.teller.head.until_durable(client, newest.position).await?;
         self.teller.pass_over(newest);
         Ok(newest.position)
-    }
-
-    async fn wait_for_disk(&self, client: &Client, position: Position) -> Result<(), LostLook> {
-        let waiting = self.teller.head.until_durable(client, position);
-        Ok(timeout(LOOK_TIMEOUT, waiting).await.map_err(|_| LostLook::TooLong)??)
     }
 }

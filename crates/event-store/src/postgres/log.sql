@@ -91,7 +91,7 @@ DECLARE
     here integer;
     placed record;
     outcomes smallint[] := array_fill(3::smallint, ARRAY[appends]);
-    streams bigint[] := array_fill(NULL::bigint, ARRAY[appends]);
+    streams_of bigint[] := array_fill(NULL::bigint, ARRAY[appends]);
     versions bigint[] := array_fill(0::bigint, ARRAY[appends]);
     -- The position before its first event; none: nothing of it is written.
     positions bigint[] := array_fill(NULL::bigint, ARRAY[appends]);
@@ -106,39 +106,43 @@ BEGIN
         here := first;
         IF p_mode[first] = 2 THEN
             head_of_group := head_now;
-            BEGIN
-                WHILE here < beyond LOOP
-                    placed := kite_log.place(p_stream[here], p_expected[here], p_events[here]);
-                    outcomes[here] := placed.outcome;
-                    versions[here] := placed.before;
-                    EXIT WHEN placed.outcome = 2;
-                    IF placed.outcome = 0 THEN
-                        streams[here] := placed.stream_id;
-                        positions[here] := head_now;
-                        head_now := head_now + p_events[here];
-                    END IF;
-                    here := here + 1;
-                END LOOP;
-                IF here < beyond THEN
-                    -- Takes back what `place` has done for the group.
-                    RAISE SQLSTATE 'KL001';
+            WHILE here < beyond LOOP
+                placed := kite_log.place(p_stream[here], p_expected[here], p_events[here]);
+                outcomes[here] := placed.outcome;
+                versions[here] := placed.before;
+                EXIT WHEN placed.outcome = 2;
+                IF placed.outcome = 0 THEN
+                    streams_of[here] := placed.stream_id;
+                    positions[here] := head_now;
+                    head_now := head_now + p_events[here];
                 END IF;
-            EXCEPTION WHEN SQLSTATE 'KL001' THEN
-                head_now := head_of_group;
-                FOR other IN first..beyond - 1 LOOP
-                    positions[other] := NULL;
+                here := here + 1;
+            END LOOP;
+            IF here < beyond THEN
+                -- Takes back what `place` has done for the group, the last first. Not by a subtransaction: each would use up a
+                -- transaction id, and a call may have many groups.
+                FOR other IN REVERSE beyond - 1..first LOOP
+                    IF positions[other] IS NOT NULL THEN
+                        IF versions[other] = 0 THEN
+                            DELETE FROM kite_log.streams WHERE streams.id = streams_of[other];
+                        ELSE
+                            UPDATE kite_log.streams SET version = versions[other] WHERE streams.id = streams_of[other];
+                        END IF;
+                        positions[other] := NULL;
+                    END IF;
                     IF other <> here THEN
                         outcomes[other] := 3;
                     END IF;
                 END LOOP;
-            END;
+                head_now := head_of_group;
+            END IF;
         ELSE
             WHILE here < beyond LOOP
                 placed := kite_log.place(p_stream[here], p_expected[here], p_events[here]);
                 outcomes[here] := placed.outcome;
                 versions[here] := placed.before;
                 IF placed.outcome = 0 THEN
-                    streams[here] := placed.stream_id;
+                    streams_of[here] := placed.stream_id;
                     positions[here] := head_now;
                     head_now := head_now + p_events[here];
                 END IF;
@@ -151,7 +155,7 @@ BEGIN
 
     IF head_now > head_before THEN
         INSERT INTO kite_log.events
-        SELECT positions[e.append] + e.number, streams[e.append], versions[e.append] + e.number, e.id, e.kind,
+        SELECT positions[e.append] + e.number, streams_of[e.append], versions[e.append] + e.number, e.id, e.kind,
                e.schema_version, p_time[e.append], p_tenant[e.append], p_actor[e.append], p_correlation[e.append],
                p_causation[e.append], e.data, p_trace[e.append]
         FROM unnest(e_append, e_number, e_id, e_kind, e_schema_version, e_data)

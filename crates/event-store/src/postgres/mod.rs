@@ -41,7 +41,7 @@ use crate::port::{
     Page, Position, ReadError, Tail, Urgency,
 };
 use crate::queue::{Queue, Request, StopAtEnd, WasClosed};
-use flush::OfLog;
+use flush::{Disk, OfLog};
 use follow::{Followers, Head, Teller};
 
 /// The bounds of a store, and where its server is.
@@ -124,6 +124,27 @@ async fn write(queue: Arc<Queue>, ordinary: writer::Writer, urgent: writer::Writ
     tokio::join!(ordinary.run(), urgent.run());
 }
 
+/// A connection of the pool. If whoever reads over it goes away in between, it is not put back: the next one would wait for the answer.
+struct Reader(Option<deadpool_postgres::Client>);
+
+impl Reader {
+    fn client(&self) -> &deadpool_postgres::Client {
+        self.0.as_ref().expect("it is there until it is given back")
+    }
+
+    fn give_back(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if let Some(client) = self.0.take() {
+            drop(deadpool_postgres::Client::take(client));
+        }
+    }
+}
+
 impl std::fmt::Debug for PostgresEventStore {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
@@ -144,17 +165,18 @@ impl PostgresEventStore {
     )]
     pub async fn open(options: PostgresOptions) -> Result<Self, OpenError> {
         let connector = Connector::new(&options.server, "kite log")?;
+        let disk = Disk::new(connector.clone());
         let looking = async |client: &mut Client| {
             check_server(client).await?;
             SCHEMA.check(client).await?;
             let found = follow::look(client).await?;
-            flush::flushed(client).await?;
+            disk.flushed(client).await?;
             Ok(found)
         };
         let (log_id, newest) = connector.open(looking).await?;
 
         let queue = Arc::new(Queue::new(options.queue_requests_max, options.queue_bytes_max));
-        let head = Arc::new(Head::new(log_id, newest, options.recent_bytes_max));
+        let head = Arc::new(Head::new(log_id, newest, disk.clone(), options.recent_bytes_max));
         let reading = connector.clone().by_index();
         let pool = reading.pool(options.readers)?;
         let teller = Teller::new(Arc::clone(&head));
@@ -223,13 +245,17 @@ impl PostgresEventStore {
         reading: impl AsyncFnOnce(&deadpool_postgres::Client) -> Result<T, ReadError>,
     ) -> Result<T, ReadError> {
         self.unless_silent(async {
-            let client = self.reader().await?;
-            let read = reading(&client).await?;
-            self.head.until_durable(&client, read.until()).await.map_err(ReadError::unavailable)?;
-            if let Some(last) = read.last() {
-                self.head.note(last);
+            let reader = Reader(Some(self.reader().await?));
+            let read = reading(reader.client()).await;
+            if let Ok(read) = &read {
+                let waiting = self.head.until_durable(reader.client(), read.until());
+                waiting.await.map_err(ReadError::unavailable)?;
+                if let Some(last) = read.last() {
+                    self.head.note(last);
+                }
             }
-            Ok(read)
+            reader.give_back();
+            read
         })
         .await
     }
@@ -293,7 +319,8 @@ impl EventStore for PostgresEventStore {
         if let Some(page) = self.head.page(after, limit, filter) {
             return Ok(page);
         }
-        self.read(async |client| reading::page(client, after, limit, filter).await).await
+        let shown = self.read(async |client| reading::page(client, after, limit, filter).await).await?;
+        Ok(shown.page)
     }
 
     async fn read_told(&self, after: Position, limit: usize, filter: &Filter) -> Result<Page, ReadError> {
@@ -305,7 +332,10 @@ impl EventStore for PostgresEventStore {
     }
 
     async fn read_kept(&self, after: Position, limit: usize) -> Result<KeptPage, ReadError> {
-        self.read(async |client| reading::kept_page(client, after, limit, &Filter::everything()).await).await
+        let everything = Filter::everything();
+        let shown =
+            self.read(async |client| reading::kept_page(client, after, limit, &everything).await).await?;
+        Ok(shown.page)
     }
 
     async fn read_kept_stream(
@@ -343,6 +373,6 @@ impl LogIndex for PostgresEventStore {
     }
 
     async fn position_before(&self, time: DateTime<Utc>) -> Result<Position, ReadError> {
-        self.unless_silent(async { reading::position_before(&self.reader().await?, time).await }).await
+        self.read(async |client| reading::position_before(client, time).await).await
     }
 }

@@ -10,6 +10,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
+use super::flush::Shown;
 use crate::envelope::{Metadata, RecordedEvent};
 use crate::errors::SharedError;
 use crate::port::{Filter, KeptEvent, KeptPage, Page, Position, ReadError, Tail};
@@ -246,9 +247,9 @@ pub(super) async fn page(
     after: Position,
     limit: usize,
     filter: &Filter,
-) -> Result<Page, ReadError> {
-    let KeptPage { events, next } = kept_page(client, after, limit, filter).await?;
-    Ok(Page { events: all_readable(events)?, next })
+) -> Result<Shown<Page>, ReadError> {
+    let Shown { page: KeptPage { events, next }, until } = kept_page(client, after, limit, filter).await?;
+    Ok(Shown { page: Page { events: all_readable(events)?, next }, until })
 }
 
 /// To be asked with [`news`].
@@ -277,9 +278,11 @@ pub(super) async fn kept_page(
     after: Position,
     limit: usize,
     filter: &Filter,
-) -> Result<KeptPage, ReadError> {
+) -> Result<Shown<KeptPage>, ReadError> {
     let asked = Asked::of(after, limit, filter);
-    Ok(asked.page(&rows(client, PAGE, &asked.parameters()).await?).0)
+    let (page, head) = asked.page(&rows(client, PAGE, &asked.parameters()).await?);
+    let until = page.next.min(head);
+    Ok(Shown { page, until })
 }
 
 /// A page that is asked for.
@@ -306,11 +309,11 @@ impl<'f> Asked<'f> {
         [&self.from, &self.looked_at, &self.wanted, &ANSWER_BYTES, &self.kinds]
     }
 
-    /// What the answer says, and where the log ends.
+    /// What the answer says, and where the log ends; 0: it does not say.
     fn page(&self, rows: &[Row]) -> (KeptPage, Position) {
         let after = self.after;
         let Some(first) = rows.first() else {
-            return (KeptPage { events: Vec::new(), next: after }, after);
+            return (KeptPage { events: Vec::new(), next: after }, 0);
         };
         let (head, is_cut) = (first.get::<_, i64>("head"), first.get::<_, bool>("is_cut"));
         let is_event = |row: &&Row| row.get::<_, Option<i64>>(0).is_some();

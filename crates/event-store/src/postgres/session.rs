@@ -6,6 +6,7 @@ use tokio::task::AbortHandle;
 use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::{Client, Statement};
 
+use super::flush::Disk;
 use crate::errors::SharedError;
 use crate::port::{AppendError, Urgency};
 
@@ -32,6 +33,7 @@ pub(super) struct Session {
     pub(super) client: Client,
     /// Prepared once: a call is one round trip.
     pub(super) append: Statement,
+    pub(super) disk: Disk,
     _driving: Driving,
 }
 
@@ -49,15 +51,18 @@ impl Session {
         let (client, connection) = connector.connect().await.map_err(CallError::NotReached)?;
         let driving = Driving(tokio::spawn(connection).abort_handle());
         check_server(&client).await.map_err(CallError::NotFit)?;
-        // Who gives up waiting for the others knows that nothing was written.
-        let patience = format!("SET lock_timeout = {}", (call_timeout.as_millis() * 2 / 3).max(1));
-        client.batch_execute(&patience).await.map_err(CallError::NotReached)?;
-        let call = match urgency {
-            Urgency::Ordinary => CALL_IN_TURN,
-            Urgency::Urgent => CALL,
+        let (call, locks) = match urgency {
+            Urgency::Ordinary => (CALL_IN_TURN, 2),
+            Urgency::Urgent => (CALL, 1),
         };
+        // Who gives up waiting for the others knows that nothing was written. Each lock may be waited for as long as that.
+        let patience = format!("SET lock_timeout = {}", (call_timeout.as_millis() * 2 / 3 / locks).max(1));
+        client.batch_execute(&patience).await.map_err(CallError::NotReached)?;
         let append = client.prepare(call).await.map_err(CallError::NotReached)?;
-        Ok(Self { client, append, _driving: driving })
+        // While commits wait (for a standby that is away), nothing is begun whose answer would be lost.
+        let disk = Disk::new(connector.clone());
+        disk.flushed(&client).await.map_err(CallError::NotReached)?;
+        Ok(Self { client, append, disk, _driving: driving })
     }
 }
 

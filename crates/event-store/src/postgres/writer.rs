@@ -11,7 +11,6 @@ use tokio_postgres::Client;
 
 use super::PostgresOptions;
 use super::call::{Call, Placed, Standing, standing, version_of};
-use super::flush::flushed;
 use super::follow::Teller;
 use super::session::{CallError, Session};
 use super::trial::{Seen, Trial};
@@ -231,12 +230,11 @@ async fn once(session: &Session, teller: &Teller, trials: &mut [Trial]) -> Resul
             places.push((number, place));
         }
     }
-    let placed = call.make(session).await.map_err(CallError::from);
-    let placed = match placed {
+    let placed = match call.make(session, &teller.head).await {
         Ok(placed) => placed,
         Err(CallError::IdTaken(error)) => {
             // A number that is taken, and no event of ours: the log is damaged, and trying again would not help.
-            let is_settled = settle_taken(&session.client, trials, &places).await?;
+            let is_settled = settle_taken(session, trials, &places).await?;
             return is_settled.then_some(0).ok_or(CallError::NothingWritten(error));
         }
         Err(error) => return Err(error),
@@ -256,7 +254,7 @@ async fn once(session: &Session, teller: &Teller, trials: &mut [Trial]) -> Resul
     }
     let written = fresh.len();
     teller.push(fresh);
-    settle_refused(&session.client, trials, &refused).await?;
+    settle_refused(session, trials, &refused).await?;
     Ok(written)
 }
 
@@ -279,7 +277,7 @@ fn recorded(append: &StreamAppend, appended: Appended) -> impl Iterator<Item = R
 
 /// Some appends were refused, each with its stream elsewhere: those that are no repeats are in conflict.
 async fn settle_refused(
-    client: &Client,
+    session: &Session,
     trials: &mut [Trial],
     refused: &[((usize, usize), u64)],
 ) -> Result<(), CallError> {
@@ -288,8 +286,8 @@ async fn settle_refused(
     }
     let appends: Vec<&StreamAppend> =
         refused.iter().map(|((number, place), _)| &trials[*number].appends[*place]).collect();
-    let found = standing(client, &appends).await?;
-    flushed(client).await?;
+    let found = standing(&session.client, &appends).await?;
+    session.disk.flushed(&session.client).await.map_err(CallError::Lost)?;
     for (((number, place), actual), standing) in refused.iter().zip(found) {
         trials[*number].settle(*place, standing, *actual);
     }
@@ -298,22 +296,28 @@ async fn settle_refused(
 
 /// Some events of a call stand in the log already, so nothing of it was written: whose they are is answered. False: nobody's.
 async fn settle_taken(
-    client: &Client,
+    session: &Session,
     trials: &mut [Trial],
     places: &[(usize, usize)],
 ) -> Result<bool, CallError> {
     let appends: Vec<&StreamAppend> =
         places.iter().map(|(number, place)| &trials[*number].appends[*place]).collect();
-    let found = standing(client, &appends).await?;
-    flushed(client).await?;
+    let found = standing(&session.client, &appends).await?;
     let is_any = found.iter().any(|standing| *standing != Standing::Not);
+    let mut settled = Vec::with_capacity(places.len());
     for ((number, place), standing) in places.iter().zip(found) {
         let actual = match standing {
             Standing::Not => continue,
             Standing::All(_) => 0,
-            Standing::Otherwise => version_of(client, &trials[*number].appends[*place].stream).await?,
+            Standing::Otherwise => {
+                version_of(&session.client, &trials[*number].appends[*place].stream).await?
+            }
         };
-        trials[*number].settle(*place, standing, actual);
+        settled.push((*number, *place, standing, actual));
+    }
+    session.disk.flushed(&session.client).await.map_err(CallError::Lost)?;
+    for (number, place, standing, actual) in settled {
+        trials[number].settle(place, standing, actual);
     }
     Ok(is_any)
 }

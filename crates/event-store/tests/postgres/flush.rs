@@ -1,14 +1,16 @@
 //! Appends are visible before they are on the disk, and nobody is told of them until they are.
 
+use chrono::{DateTime, Utc};
 use kite_event_store::postgres::{PostgresOptions, SCHEMA};
 use kite_event_store::{
-    Attention, EventStore, Expected, Filter, LogIndex, PostgresEventStore, ReadError, RecordedEvent, Tail,
+    AppendError, Attention, EventStore, Expected, Filter, LogIndex, PostgresEventStore, ReadError,
+    RecordedEvent, Tail,
 };
 use kite_testkit::postgres::{Database, Installation, Server};
 use std::time::Duration;
 use uuid::Uuid;
 
-use crate::support::{append, id, log_of};
+use crate::support::{append, append_one, id, log_of};
 use crate::{append_until_answered, open, options, until_head};
 
 /// Nothing but a session that waits for it brings the log to the disk.
@@ -23,8 +25,8 @@ async fn server() -> (Server, Database) {
     (server, database)
 }
 
-/// What a process does that dies between its append and the disk.
-async fn append_and_die(database: &Database, event: Uuid) {
+/// What a process does that dies between its append and the disk. Returns how far the disk has to be for it.
+async fn append_and_die(database: &Database, event: Uuid) -> String {
     let sql = format!(
         "SET synchronous_commit = off;
          SELECT * FROM kite_log.append(ARRAY[0], ARRAY[0::smallint], ARRAY['a'], ARRAY[NULL::bigint], ARRAY[1], ARRAY[0::bigint],
@@ -32,6 +34,9 @@ async fn append_and_die(database: &Database, event: Uuid) {
              ARRAY['{event}'::uuid], ARRAY['Happened'], ARRAY[1], ARRAY['{{}}'::bytea])"
     );
     Database::attempt(&database.url(), &sql).await.unwrap();
+    let (client, connection) = tokio_postgres::connect(&database.url(), tokio_postgres::NoTls).await.unwrap();
+    let asking = async move { client.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await };
+    tokio::join!(asking, connection).0.unwrap().get(0)
 }
 
 /// A store that looks at the log once, when it begins, and then only when it is asked. Whoever looks waits for the disk.
@@ -59,13 +64,18 @@ enum Way {
     LogAsKept,
     StreamAsKept,
     Correlation,
+    Time,
+    /// An append that was refused by it.
+    Refusal,
+    /// The answer that it stands there already.
+    Repeat,
     /// Told, and read by whoever follows.
     Told,
     /// Only told how far the log is.
     ToldHowFar,
 }
 
-const WAYS: [Way; 9] = [
+const WAYS: [Way; 12] = [
     Way::TailsOfStreams,
     Way::Stream,
     Way::Log,
@@ -73,6 +83,9 @@ const WAYS: [Way; 9] = [
     Way::LogAsKept,
     Way::StreamAsKept,
     Way::Correlation,
+    Way::Time,
+    Way::Refusal,
+    Way::Repeat,
     Way::Told,
     Way::ToldHowFar,
 ];
@@ -98,6 +111,17 @@ async fn learn(
         Way::LogAsKept => store.read_kept(after, 10).await?.events.len(),
         Way::StreamAsKept => store.read_kept_stream("a", after_version, 10).await?.len(),
         Way::Correlation => store.read_correlation(event, 0, 10).await?.len(),
+        // Everything is from before that.
+        Way::Time => usize::try_from(store.position_before(DateTime::<Utc>::MAX_UTC).await? - after).unwrap(),
+        Way::Refusal => {
+            let answer = append_one(store, append("a", Expected::Version(after_version), [900])).await;
+            usize::from(answer == Err(AppendError::Conflict { actual: after_version + 1 }))
+        }
+        Way::Repeat => {
+            let mut repeat = append("a", Expected::Version(after_version), [900]);
+            repeat.events[0].id = event;
+            usize::from(append_one(store, repeat).await.unwrap().repeated)
+        }
         Way::Told | Way::ToldHowFar => {
             until_head(store, after + 1).await;
             usize::try_from(*store.head().borrow() - after).unwrap()
@@ -115,9 +139,14 @@ async fn what_was_read_or_told_survives_a_crash_although_its_writer_did_not_wait
             _ => open_unlooking(&server, &database).await,
         };
         let _following = matches!(way, Way::Told).then(|| store.follow(Attention::Close));
-        append_and_die(&database, id(number)).await;
+        // Nobody has written that much; whoever asks for it learns nothing of what is there.
+        assert!(store.read_all(u64::MAX, 1, &Filter::everything()).await.unwrap().events.is_empty());
+        assert!(store.read_kept(u64::MAX / 4, 1).await.unwrap().events.is_empty());
+        let durable_from = append_and_die(&database, id(number)).await;
         let learned = learn(way, &store, known.len() as u64, number - 1, id(number)).await.unwrap();
         assert_eq!(learned, 1, "{way:?}");
+        let is_durable = format!("SELECT pg_current_wal_flush_lsn() >= '{durable_from}'");
+        assert!(database.is_so(&is_durable).await, "{way:?}");
         crash(&mut server);
         known = log_of(&open(&database.url()).await).await;
         assert_eq!(known.last().map(|event| event.id), Some(id(number)), "{way:?}");

@@ -16,6 +16,7 @@ mod several;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;
+mod waiting;
 
 use kite_event_store::postgres::{PostgresOptions, SCHEMA};
 use kite_event_store::{AppendError, Appended, EventStore, PostgresEventStore, StreamAppend};
