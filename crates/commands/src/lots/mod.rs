@@ -17,7 +17,7 @@ use kite_event_store::{AppendError, BatchMode, Expected, Tail, Urgency};
 use parking_lot::Mutex;
 use quick_cache::sync::GuardResult;
 use smol_str::SmolStr;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::OwnedMutexGuard;
@@ -130,6 +130,15 @@ struct Decided<T> {
     changing: Vec<Changing<T>>,
     entries: Vec<Entry>,
     urgency: Urgency,
+    /// What was known of them when that was decided.
+    sendings: BTreeMap<SendingId, u64>,
+}
+
+impl<T> Decided<T> {
+    fn new() -> Self {
+        let (changing, entries, sendings) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Self { changing, entries, urgency: Urgency::Urgent, sendings }
+    }
 }
 
 /// All lots. Cheap to clone.
@@ -280,7 +289,7 @@ impl Lots {
         decide: &mut impl FnMut(usize, &Lot, &SealedSending) -> (Vec<Event>, T),
         answers: &mut [Option<Result<T, LotsError>>],
     ) -> Vec<usize> {
-        let mut decided = Decided { changing: Vec::new(), entries: Vec::new(), urgency: Urgency::Urgent };
+        let mut decided = Decided::new();
         let mut opened = self.open_all(ids, places).await;
         // Who follows the log closely has been told of most lots, and learns by a conflict if one of them was old.
         let mut kept = match together {
@@ -297,12 +306,14 @@ impl Lots {
             // Nothing was decided of these, so there will be no conflict.
             kept = Kept::MayBeOld;
         }
-        let Decided { changing, entries, urgency } = decided;
-        let urgency = match together {
-            Together::Not => urgency,
-            Together::Behind(_) => Urgency::Urgent,
+        let Decided { changing, entries, urgency, sendings } = decided;
+        let (results, is_fenced) = match together {
+            Together::Not => {
+                let journal = &self.inner.journal;
+                (journal.append_keeping(urgency, BatchMode::Independent, entries).await, false)
+            }
+            Together::Behind(fence) => self.append_behind(fence, sendings, entries).await,
         };
-        let (results, is_fenced) = self.append(together, urgency, entries).await;
         let mut again = Vec::new();
         for ((place, mut guard, mut logged, answer, _span), kept) in changing.into_iter().zip(results) {
             match kept.answer {
@@ -368,6 +379,7 @@ impl Lots {
                 continue;
             }
             decided.urgency = decided.urgency.min(urgency_of(sending.terms.class));
+            decided.sendings.insert(id.sending, sending.version);
             let span = span_of_change(id, &sending, actor, &events);
             decided.entries.push(Entry {
                 stream: id.stream(),
@@ -383,24 +395,38 @@ impl Lots {
         doubtful
     }
 
-    /// Appends what was decided. Returns whether the fence kept it out.
-    async fn append(
+    /// Appends what was decided, all or nothing, if the fence holds. If others write to the log, too, none of the sendings may have changed
+    /// since: a pause that was confirmed holds. Returns whether the fence kept it out.
+    async fn append_behind(
         &self,
-        together: Together<'_>,
-        urgency: Urgency,
-        mut entries: Vec<Entry>,
+        fence: &Fence,
+        sendings: BTreeMap<SendingId, u64>,
+        entries: Vec<Entry>,
     ) -> (Vec<journal::Kept>, bool) {
         let journal = &self.inner.journal;
-        let Together::Behind(fence) = together else {
-            return (journal.append_keeping(urgency, BatchMode::Independent, entries).await, false);
+        let append = async |entries: Vec<Entry>| {
+            journal.append_keeping(Urgency::Urgent, BatchMode::Atomic, entries).await
         };
         if entries.is_empty() || mutation::is_active(Mutation::FenceIgnored) {
-            return (journal.append_keeping(urgency, BatchMode::Atomic, entries).await, false);
+            return (append(entries).await, false);
         }
-        entries.insert(0, Entry::check(fence.stream, fence.version));
-        let mut results = journal.append_keeping(urgency, BatchMode::Atomic, entries).await;
-        let fence = results.remove(0).answer;
-        (results, matches!(fence, Err(AppendError::Conflict { .. })))
+        let asked: Vec<SendingId> = match journal.is_shared() {
+            true => sendings.keys().copied().collect(),
+            false => Vec::new(),
+        };
+        let fence = Entry::check(fence.stream, fence.version);
+        let unchanged = asked.iter().map(|id| Entry::check(id.stream(), sendings[id]));
+        let mut results = append([fence].into_iter().chain(unchanged).chain(entries).collect()).await;
+        let kept = results.split_off(1 + asked.len());
+        let mut checks = results.into_iter().map(|kept| kept.answer);
+        let has_changed = |answer: &_| matches!(answer, Err(AppendError::Conflict { .. }));
+        let is_fenced = checks.next().is_some_and(|answer| has_changed(&answer));
+        for (id, answer) in asked.into_iter().zip(checks) {
+            if has_changed(&answer) {
+                self.forget_sending(id);
+            }
+        }
+        (kept, is_fenced)
     }
 
     /// Locks in the same order everywhere, so that no two changes wait for each other; the result is in the order of

@@ -43,14 +43,16 @@ pub struct SealedSending {
     pub is_paused: bool,
     /// The trace that it was accepted in, and that what follows goes on with.
     pub traceparent: Option<TraceParent>,
+    /// Up to which event of its stream nothing of that can be missing.
+    pub(super) version: u64,
 }
 
 impl Lots {
-    /// Caches a sending that is about to be sealed. Call it before the seal is written.
+    /// Caches a sending that is about to be sealed, by the first event of its stream. Call it before the seal is written.
     pub fn remember_sending(&self, terms: Arc<SendingAccepted>, traceparent: Option<TraceParent>) {
         let id = terms.sending;
         let sending = Sending { accepted: Some(terms), ..Sending::default() };
-        let kept = KeptSending { sending, traceparent, version: 0, is_certain: true };
+        let kept = KeptSending { sending, traceparent, version: 1, is_certain: true };
         self.inner.sendings.insert(id, sending_cell(kept));
     }
 
@@ -173,5 +175,6 @@ fn sealed(kept: &KeptSending) -> Option<SealedSending> {
         is_cancelled: sending.cancelled_at.is_some(),
         is_paused: sending.paused.is_some(),
         traceparent: kept.traceparent,
+        version: kept.version,
     })
 }

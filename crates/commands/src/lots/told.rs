@@ -12,8 +12,9 @@ use crate::journal::Told;
 /// What it helps to be told of, of lots.
 pub(crate) const OF_LOTS: [EventKind; 1] = [EventKind::LotAccepted];
 /// The same of sendings.
-pub const OF_SENDINGS: [EventKind; 4] = [
+pub const OF_SENDINGS: [EventKind; 5] = [
     EventKind::SendingAccepted,
+    EventKind::SendingReleased,
     EventKind::SendingPaused,
     EventKind::SendingResumed,
     EventKind::SendingCancelled,
@@ -34,6 +35,7 @@ impl Lots {
             Event::SendingAccepted(accepted) if told.recorded.version == 1 => {
                 self.keep_told(accepted.sending, told);
             }
+            Event::SendingReleased(released) => self.change_told(released.sending, told),
             Event::SendingPaused(paused) => self.change_told(paused.sending, told),
             Event::SendingResumed(resumed) => self.change_told(resumed.sending, told),
             Event::SendingCancelled(cancelled) => self.change_told(cancelled.sending, told),

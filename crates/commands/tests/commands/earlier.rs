@@ -116,9 +116,9 @@ async fn of_two_processes_that_were_told_of_nothing_one_accepts() {
 #[tokio::test]
 async fn a_claim_that_was_never_sealed_is_settled_by_the_question() {
     let house = House::furnished().await;
-    // Claim, lot, seal.
-    house.store.fail(2, Fault::LostBefore);
-    house.accept_once("key", "body", notice(recipients(1))).await.unwrap_err();
+    // Claim, two lots, seal.
+    house.store.fail(3, Fault::LostBefore);
+    house.accept_once("key", "body", notice(recipients(1_001))).await.unwrap_err();
     house.store.heal();
     let house = house.restarted().await;
     let key = open_key(&house, "key", "corrected body").await;

@@ -175,7 +175,7 @@ async fn a_claim_that_was_given_up_can_not_be_sealed_any_more() {
 async fn a_slow_process_cannot_seal_what_was_taken_over() {
     let house = House::furnished().await;
     let other = house.restarted().await;
-    let mut slow = Box::pin(house.accept_once("key", "body", notice(recipients(2))));
+    let mut slow = Box::pin(house.accept_once("key", "body", notice(recipients(1_001))));
     while house.events("lot-accepted").await.is_empty() {
         assert!(futures::poll!(slow.as_mut()).is_pending(), "it stops between its appends");
     }
@@ -191,7 +191,7 @@ async fn a_slow_process_cannot_seal_what_was_taken_over() {
 #[tokio::test]
 async fn a_caller_that_goes_away_before_the_seal_leaves_nothing_accepted() {
     let house = House::furnished().await;
-    let mut request = Box::pin(house.accept_once("key", "body", notice(recipients(2))));
+    let mut request = Box::pin(house.accept_once("key", "body", notice(recipients(1_001))));
     while house.events("lot-accepted").await.is_empty() {
         assert!(futures::poll!(request.as_mut()).is_pending(), "it stops between its appends");
     }
@@ -201,6 +201,25 @@ async fn a_caller_that_goes_away_before_the_seal_leaves_nothing_accepted() {
     assert!(!accepted.repeated);
     assert_eq!(house.events("sending-accepted").await.len(), 1);
     only_whole_sendings_are_routed(&house).await;
+}
+
+/// Claim, lot and seal of a sending with one lot are one append.
+#[tokio::test]
+async fn a_sending_of_one_lot_is_in_the_log_whole_or_not_at_all() {
+    for at in 0..3 {
+        for fault in [Fault::Busy, Fault::Conflict, Fault::LostBefore] {
+            let house = House::furnished().await;
+            let before = house.log().await.len();
+            house.store.fail(at, fault);
+            house.accept_once("key", "body", notice(recipients(2))).await.unwrap_err();
+            assert!(!house.store.is_armed(), "{fault:?} at {at}");
+            house.store.heal();
+            assert_eq!(house.log().await.len(), before, "{fault:?} at {at}");
+            let accepted = house.accept_once("key", "body", notice(recipients(2))).await.unwrap();
+            assert!(!accepted.repeated, "{fault:?} at {at}");
+            only_whole_sendings_are_routed(&house).await;
+        }
+    }
 }
 
 #[tokio::test]

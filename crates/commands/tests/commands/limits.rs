@@ -49,23 +49,30 @@ async fn a_tenant_has_no_more_open_than_it_may_and_its_passwords_keep_their_shar
 /// Room is counted before the lot and the seal are written.
 #[tokio::test]
 async fn what_the_log_did_not_take_takes_no_room_and_what_is_in_doubt_does() {
-    for (append, fault, is_in_doubt) in [
-        (0, Fault::Busy, false),
-        (0, Fault::LostBefore, false),
-        (1, Fault::Busy, false),
-        (1, Fault::Unavailable, false),
-        (1, Fault::LostBefore, true),
-        (1, Fault::LostAfter, true),
+    // A lot and its seal in one append; two lots, and then the seal.
+    const ONE_LOT: u32 = 600;
+    const TWO_LOTS: u32 = 1_050;
+    for (count, append, fault, is_in_doubt) in [
+        (ONE_LOT, 0, Fault::Busy, false),
+        (ONE_LOT, 1, Fault::Unavailable, false),
+        (ONE_LOT, 1, Fault::LostBefore, true),
+        (ONE_LOT, 1, Fault::LostAfter, true),
+        (TWO_LOTS, 0, Fault::Busy, false),
+        (TWO_LOTS, 0, Fault::LostBefore, false),
+        (TWO_LOTS, 2, Fault::Busy, false),
+        (TWO_LOTS, 2, Fault::Unavailable, false),
+        (TWO_LOTS, 2, Fault::LostBefore, true),
+        (TWO_LOTS, 2, Fault::LostAfter, true),
     ] {
         let house = House::furnished().await;
-        allow(&house, "acme", open(100)).await;
+        allow(&house, "acme", open(1_200)).await;
         house.store.fail(append, fault);
-        let failed = house.accept(notice(recipients(90))).await;
-        assert!(failed.is_err() && !house.store.is_armed(), "{fault:?} at {append}");
+        let failed = house.accept(notice(recipients(count))).await;
+        assert!(failed.is_err() && !house.store.is_armed(), "{count}: {fault:?} at {append}");
         house.store.heal();
-        let again = house.accept(notice(recipients(90))).await;
+        let again = house.accept(notice(recipients(count))).await;
         let is_full = matches!(again, Err(AcceptError::TenantFull { full: Full::TenantOpen, .. }));
-        assert_eq!((again.is_ok(), is_full), (!is_in_doubt, is_in_doubt), "{fault:?} at {append}");
+        assert_eq!((again.is_ok(), is_full), (!is_in_doubt, is_in_doubt), "{count}: {fault:?} at {append}");
     }
 }
 

@@ -1,9 +1,10 @@
 //! Lots in memory: locked one by one, re-read when another process was faster, forgotten when there are too many.
 
+use kite_commands::lots::{Fence, SealedSending};
 use kite_commands::{JournalError, Lots, LotsError};
 use kite_domain::event::Event;
 use kite_domain::ids::{LotId, SendingId};
-use kite_domain::lot::{MessagesFinished, Outcome};
+use kite_domain::lot::{Lot, MessagesFinished, Outcome};
 use kite_domain::sending::PauseBy;
 use uuid::Uuid;
 
@@ -57,8 +58,8 @@ async fn what_was_forgotten_is_read_back() {
 #[tokio::test]
 async fn only_lots_of_sealed_sendings_are_there() {
     let house = House::furnished().await;
-    house.store.fail(1, crate::faulty_store::Fault::LostBefore);
-    assert!(house.accept(notice(recipients(1))).await.is_err());
+    house.store.fail(2, crate::faulty_store::Fault::LostBefore);
+    assert!(house.accept(notice(recipients(1_001))).await.is_err());
     house.store.heal();
     let Some(Event::LotAccepted(lot)) = house.events("lot-accepted").await.pop() else { panic!() };
     for sending in [lot.sending, SendingId(Uuid::nil())] {
@@ -97,6 +98,55 @@ async fn what_another_process_has_written_is_seen_by_who_decides_to_do_nothing()
     assert_eq!(seen(&other, id).await.unwrap(), (2, true));
     let read = one.read(id, |lot, sending| (lot.counts().open, sending.is_paused)).await.unwrap();
     assert_eq!(read, (2, true), "who only looks sees it, too");
+}
+
+#[tokio::test]
+async fn what_was_decided_of_a_sending_that_was_paused_meanwhile_is_not_written() {
+    let house = House::furnished().await;
+    let [lots, _] = of_two(&house);
+    let sending = house.accept(notice(recipients(3))).await.unwrap().sending;
+    house.log().await.iter().for_each(|told| lots.note_told(told));
+    house.acceptance.pause(&cause(), &tenant("acme"), sending, PauseBy::Tenant, None).await.unwrap();
+    let (id, fence) = (LotId { sending, number: 0 }, Fence { stream: "router", version: 0 });
+    let mut seen = Vec::new();
+    let mut unless_paused = async || {
+        let decide = |_, _: &Lot, sending: &SealedSending| {
+            seen.push(sending.is_paused);
+            (if sending.is_paused { Vec::new() } else { end(0) }, ())
+        };
+        lots.change_together(&fence, &[id], &"test".into(), decide).await.pop().unwrap()
+    };
+    let before = house.log().await.len();
+    assert!(matches!(unless_paused().await, Err(LotsError::Contended(_))));
+    unless_paused().await.unwrap();
+    assert_eq!(house.log().await.len(), before);
+    assert_eq!(seen, [false, true, true], "what was told, what was read, and whether it is still so");
+}
+
+#[tokio::test]
+async fn what_is_told_late_takes_nothing_from_what_is_known() {
+    let house = House::furnished().await;
+    let [lots, _] = of_two(&house);
+    let sending = house.accept(notice(recipients(3))).await.unwrap().sending;
+    let (pause, resume) = (house.log().await.len(), house.log().await.len() + 1);
+    house.acceptance.pause(&cause(), &tenant("acme"), sending, PauseBy::Tenant, None).await.unwrap();
+    house.acceptance.resume(&cause(), &tenant("acme"), sending, PauseBy::Tenant, None).await.unwrap();
+    let log = house.log().await;
+    let is_paused = async || lots.sending(sending).await.unwrap().unwrap().is_paused;
+    assert!(!is_paused().await, "as it was read");
+    lots.note_told(&log[pause]);
+    assert!(!is_paused().await, "that was known");
+    lots.forget_sending(sending);
+    log[..=pause].iter().for_each(|told| lots.note_told(told));
+    assert!(is_paused().await, "as it was told");
+    lots.note_told(&log[resume]);
+    assert!(!is_paused().await);
+    // After the acceptance the pause is left out.
+    lots.forget_sending(sending);
+    log[..pause].iter().for_each(|told| lots.note_told(told));
+    lots.note_told(&log[resume]);
+    house.acceptance.pause(&cause(), &tenant("acme"), sending, PauseBy::Tenant, None).await.unwrap();
+    assert!(is_paused().await, "it is read again");
 }
 
 /// Of a sending each.

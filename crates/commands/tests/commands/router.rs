@@ -1,17 +1,21 @@
 //! First routes: exact over lots, sendings and tenants, in the right order, for the right sendings.
 
 use chrono::Duration;
+use kite_commands::journal::Told;
 use kite_commands::router::Router;
 use kite_commands::{Lots, Step, Worker};
 use kite_domain::event::Event;
 use kite_domain::failure::FailureClass;
 use kite_domain::ids::LotId;
+use kite_domain::lot::{MessagesFinished, Outcome};
 use kite_domain::relay::{BillingMoment, BreakerPhase, RelayBreakerChanged};
-use kite_domain::sending::MessageClass;
+use kite_domain::sending::{MessageClass, PauseBy};
 use kite_domain::text::MessageType;
 use std::collections::{HashMap, HashSet};
 
+use crate::faulty_store::everything;
 use crate::house::*;
+use crate::seals::put_of_tomorrow;
 
 #[tokio::test]
 async fn the_split_is_exact_over_many_sendings_of_many_tenants() {
@@ -274,9 +278,7 @@ async fn a_router_reads_the_next_lots_while_it_routes() {
         let of_sending = |number| LotId { sending: accepted.sending, number };
         lots.extend((0..accepted.lots).map(of_sending));
     }
-    // Another process than the one that accepted them.
-    let elsewhere = Lots::new(house.journal.clone().shared(), 10_000);
-    let mut router = Router::new(elsewhere, house.directory.clone(), house.work.clone());
+    let (mut router, _) = elsewhere(&house);
     while first_routes(&house.log().await).is_empty() {
         router.step().await.unwrap();
     }
@@ -286,4 +288,84 @@ async fn a_router_reads_the_next_lots_while_it_routes() {
     work_off(&mut router).await;
     assert_eq!(first_routes(&house.log().await).len(), 1_500);
     assert_eq!(reads(), vec![1; lots.len()], "none is read twice");
+}
+
+/// A router in another process than the one that accepts, and its lots.
+fn elsewhere(house: &House) -> (Router, Lots) {
+    let lots = Lots::new(house.journal.clone().shared(), 10_000);
+    (Router::new(lots.clone(), house.directory.clone(), house.work.clone()), lots)
+}
+
+/// The same, after it has come to the end of the log.
+async fn following(house: &House) -> (Router, Lots) {
+    let (mut router, lots) = elsewhere(house);
+    work_off(&mut router).await;
+    (router, lots)
+}
+
+#[tokio::test]
+async fn what_a_router_was_told_it_need_not_read() {
+    let house = House::furnished().await;
+    let (mut router, _) = following(&house).await;
+    // The first one is elected, and looks for routes.
+    house.accept(notice(recipients(1))).await.unwrap();
+    work_off(&mut router).await;
+    let before = house.store.questions();
+    let mut messages = 1;
+    for count in [1, 3, 1_500] {
+        house.accept(notice(recipients(count))).await.unwrap();
+        messages += count as usize;
+    }
+    work_off(&mut router).await;
+    assert_eq!(first_routes(&house.log().await).len(), messages);
+    assert_eq!(house.store.questions(), before);
+}
+
+#[tokio::test]
+async fn a_router_that_was_told_of_a_lot_before_others_changed_it_reads_it_again() {
+    let house = House::furnished().await;
+    let (mut router, _) = following(&house).await;
+    let sending = house.accept(notice(recipients(4))).await.unwrap().sending;
+    let id = LotId { sending, number: 0 };
+    // It knows of the lot; whoever changes it does so behind its back.
+    let cancelled = MessagesFinished {
+        messages: [1, 3].into_iter().collect(),
+        outcome: Outcome::Cancelled,
+        reason: "test".into(),
+        class: None,
+    };
+    let change = |_: &_, _: &_| (vec![cancelled.clone().into()], ());
+    Lots::new(house.journal.clone().shared(), 10_000).change_one(id, &"test".into(), change).await.unwrap();
+    work_off(&mut router).await;
+    let routed: Vec<u32> = first_routes(&house.log().await).iter().map(|(message, _)| message.seq).collect();
+    assert_eq!(routed.len(), 2);
+    assert!(routed.contains(&0) && routed.contains(&2), "{routed:?}");
+    split_is_exact(&house.log().await);
+}
+
+#[tokio::test]
+async fn a_router_that_was_told_of_a_pause_waits_until_it_is_told_of_its_end() {
+    let house = House::furnished().await;
+    let (mut router, _) = following(&house).await;
+    let other = house.accept(notice(recipients(2))).await.unwrap().sending;
+    let sending = house.accept(notice(recipients(3))).await.unwrap().sending;
+    house.acceptance.pause(&cause(), &tenant("acme"), sending, PauseBy::Tenant, None).await.unwrap();
+    work_off(&mut router).await;
+    let of = |log: &[Told], id| first_routes(log).iter().filter(|(message, _)| message.sending == id).count();
+    let log = house.log().await;
+    assert_eq!((of(&log, other), of(&log, sending)), (2, 0));
+    house.acceptance.resume(&cause(), &tenant("acme"), sending, PauseBy::Tenant, None).await.unwrap();
+    work_off(&mut router).await;
+    assert_eq!(of(&house.log().await, sending), 3);
+}
+
+#[tokio::test]
+async fn a_lot_that_a_router_was_told_of_and_cannot_understand_keeps_no_other_from_being_routed() {
+    let house = House::furnished().await;
+    let (mut router, _) = following(&house).await;
+    put_of_tomorrow(&house, "lot-0190a000-0000-7000-8000-000000000000-0", "lot-accepted").await;
+    house.accept(notice(recipients(2))).await.unwrap();
+    work_off(&mut router).await;
+    let routed = everything(&house.store).await.into_iter().filter(|event| event.kind == "messages-routed");
+    assert_eq!(routed.count(), 1);
 }
