@@ -161,8 +161,8 @@ impl Waiting {
         bytes_max: usize,
     ) -> Taken {
         let (urgent, ordinary) = (lanes.take(Urgency::Urgent), lanes.take(Urgency::Ordinary));
-        let has_nothing =
-            !(urgent && !self.is_empty(Urgency::Urgent) || ordinary && !self.is_empty(Urgency::Ordinary));
+        let is_any = |urgency| lanes.take(urgency) && !self.is_empty(urgency);
+        let has_nothing = ![Urgency::Urgent, Urgency::Ordinary].into_iter().any(is_any);
         if bulk.is_none() && has_nothing {
             return if self.closing { Taken::Closed } else { Taken::Nothing };
         }

@@ -181,10 +181,18 @@ impl PostgresEventStore {
         let pool = reading.pool(options.readers)?;
         let teller = Teller::new(Arc::clone(&head));
         let told = teller.subscribe();
-        let urgent_at = writer::UrgentAt::default();
+        let last_urgent = writer::LastUrgent::default();
         let writer = |urgency| {
             let (connector, pool, queue) = (connector.clone(), pool.clone(), Arc::clone(&queue));
-            writer::Writer::new(connector, pool, queue, urgency, urgent_at.clone(), teller.clone(), &options)
+            writer::Writer::new(
+                connector,
+                pool,
+                queue,
+                urgency,
+                last_urgent.clone(),
+                teller.clone(),
+                &options,
+            )
         };
         let writers = write(Arc::clone(&queue), writer(Urgency::Ordinary), writer(Urgency::Urgent));
         let followers = Followers::default();

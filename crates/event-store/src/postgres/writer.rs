@@ -22,16 +22,30 @@ use crate::queue::{BULK_BYTES_MIN, Queue, Request, weight_bytes};
 
 /// So long after something urgent more of it is expected.
 const URGENT_FOR: Duration = Duration::from_millis(100);
-/// What is ordinary leaves as much time free as it takes while there is something urgent, but no more than this at once.
-const ROOM_MAX: Duration = Duration::from_millis(50);
+/// So long an urgent call may take before what is ordinary leaves more room.
+const URGENT_WITHIN: Duration = Duration::from_millis(4);
+/// While there is something urgent, what is ordinary leaves as much time free as it takes, and up to so many times as much.
+const ROOMS_MAX: u32 = 6;
+/// But no more than this at once.
+const ROOM_MAX: Duration = Duration::from_millis(200);
 
-/// When something urgent was written last, shared by the writers of a process.
+/// What was urgent last, shared by the writers of a process.
 #[derive(Clone, Default)]
-pub(super) struct UrgentAt(Arc<Mutex<Option<Instant>>>);
+pub(super) struct LastUrgent(Arc<Mutex<Option<(Instant, Duration)>>>);
 
-impl UrgentAt {
-    fn is_recent(&self) -> bool {
-        self.0.lock().is_some_and(|at| at.elapsed() < URGENT_FOR)
+impl LastUrgent {
+    fn note(&self, took: Duration) {
+        *self.0.lock() = Some((Instant::now(), took));
+    }
+
+    /// How long something ordinary that took so long waits before more of it follows: the longer, the slower what is urgent is.
+    fn room_after(&self, took: Duration) -> Duration {
+        let Some((at, urgent)) = *self.0.lock() else { return Duration::ZERO };
+        if at.elapsed() >= URGENT_FOR {
+            return Duration::ZERO;
+        }
+        let times = (urgent.as_millis() / URGENT_WITHIN.as_millis()) as u32;
+        (took * times.clamp(1, ROOMS_MAX)).min(ROOM_MAX)
     }
 }
 
@@ -46,7 +60,7 @@ pub(super) struct Writer {
     queue: Arc<Queue>,
     /// What it takes out of the queue.
     urgency: Urgency,
-    urgent_at: UrgentAt,
+    last_urgent: LastUrgent,
     teller: Teller,
     call_bytes_max: usize,
     append_bytes_max: usize,
@@ -61,7 +75,7 @@ impl Writer {
         pool: Pool,
         queue: Arc<Queue>,
         urgency: Urgency,
-        urgent_at: UrgentAt,
+        last_urgent: LastUrgent,
         teller: Teller,
         options: &PostgresOptions,
     ) -> Self {
@@ -70,7 +84,7 @@ impl Writer {
             pool,
             queue,
             urgency,
-            urgent_at,
+            last_urgent,
             teller,
             call_bytes_max: options.call_bytes_max,
             append_bytes_max: options.append_bytes_max,
@@ -112,10 +126,15 @@ impl Writer {
     /// Large batches written one right after the other would keep the server busy, and whatever is urgent waiting.
     #[expect(clippy::disallowed_methods, reason = "for the server; nothing is decided here")]
     async fn leave_room(&self, begun: Instant) {
+        let took = begun.elapsed();
         match self.urgency {
-            Urgency::Urgent => *self.urgent_at.0.lock() = Some(Instant::now()),
-            Urgency::Ordinary if self.urgent_at.is_recent() => sleep(begun.elapsed().min(ROOM_MAX)).await,
-            Urgency::Ordinary => {}
+            Urgency::Urgent => self.last_urgent.note(took),
+            Urgency::Ordinary => {
+                let room = self.last_urgent.room_after(took);
+                if !room.is_zero() {
+                    sleep(room).await;
+                }
+            }
         }
     }
 
@@ -320,4 +339,24 @@ async fn settle_taken(
         trials[number].settle(place, standing, actual);
     }
     Ok(is_any)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_ordinary_leaves_the_more_room_the_slower_what_is_urgent_is() {
+        let last = LastUrgent::default();
+        assert_eq!(last.room_after(10 * MS), Duration::ZERO, "there was nothing urgent");
+        for (urgent, took, room) in [(MS, 10, 10), (9 * MS, 10, 20), (200 * MS, 10, 60), (200 * MS, 90, 200)]
+        {
+            last.note(urgent);
+            assert_eq!(last.room_after(took * MS), room * MS, "{urgent:?}, {took}");
+        }
+        tokio::time::advance(URGENT_FOR).await;
+        assert_eq!(last.room_after(10 * MS), Duration::ZERO, "nothing urgent any more");
+    }
 }
