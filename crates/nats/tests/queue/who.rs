@@ -1,9 +1,12 @@
 //! Who is let in, and which servers will do.
 
+use kite_domain::sending::MessageClass;
 use kite_nats::{Connection, Login, OpenError, Server};
-use kite_testkit::nats::{Login as Wanted, Options};
+use kite_relay::queue::WantedLanes;
+use kite_testkit::nats::{Accounts, Login as Wanted, Options};
+use std::sync::Arc;
 
-use crate::ground::{at, server_with};
+use crate::ground::{Node, at, job, server_with};
 
 #[tokio::test]
 async fn a_server_that_keeps_nothing_is_refused() {
@@ -29,6 +32,33 @@ async fn a_password_that_is_wrong_is_refused_and_the_right_one_is_taken() {
         assert!(words.contains("authorization"), "{words}");
         assert!(!words.contains("guess"), "{words}");
     }
+}
+
+#[tokio::test]
+async fn a_credentials_file_of_an_account_that_the_operator_signed_is_taken_and_no_other() {
+    let [accounts, others] = [(); 2].map(|()| Arc::new(Accounts::make().unwrap()));
+    let server = server_with(Options { accounts: Some(accounts.clone()), ..Options::default() }).await;
+    let with = |accounts: &Accounts| Server {
+        login: Login::Credentials(accounts.credentials().unwrap()),
+        ..at(vec![server.url()])
+    };
+    let allowed = with(&accounts);
+    Connection::open(&allowed).await.unwrap();
+    // And works: streams, consumers, jobs from one process to another.
+    let (publisher, worker) = (Node::start(&allowed, true).await, Node::start(&allowed, false).await);
+    publisher.put(job(1, MessageClass::Otp, 0..1)).await;
+    let lease = worker.take(WantedLanes::All).await;
+    assert_eq!(lease.jobs[0].lot, job(1, MessageClass::Otp, 0..1).lot);
+    worker.settle(&lease, Vec::new()).await;
+    for refused in [with(&others), at(vec![server.url()])] {
+        let refusal = Connection::open(&refused).await.err().unwrap();
+        assert!(matches!(refusal, OpenError::Unreachable(_)), "{refusal:?}");
+        let words = kite_commands::describe(&refusal);
+        assert!(words.contains("authorization"), "{words}");
+        assert!(!words.contains("SEED") && !words.contains("eyJ"), "{words}");
+    }
+    let refusal = Connection::open(&Server { login: Login::Credentials("none".to_owned()), ..allowed }).await;
+    assert!(matches!(refusal.err().unwrap(), OpenError::Credentials(_)));
 }
 
 #[tokio::test]

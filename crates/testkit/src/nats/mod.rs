@@ -5,12 +5,14 @@
 //!
 //! Deliberately absent: a client. A server is asked over HTTP how it is; whoever sends messages brings a client of their own.
 
+mod accounts;
 mod cluster;
 mod installation;
 mod monitoring;
 mod options;
 mod server;
 
+pub use accounts::Accounts;
 pub use cluster::Cluster;
 pub use installation::Installation;
 pub use options::{Login, Options, Tls};

@@ -4,13 +4,15 @@ use std::fs::{self, Permissions};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::accounts::Accounts;
 use crate::certificates::Made;
 
 /// What a server is to be like. By default it has JetStream, and takes whoever comes, without TLS.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Options {
     /// Whether it keeps messages.
     pub has_jetstream: bool,
@@ -21,6 +23,8 @@ pub struct Options {
     pub is_forced_to_disk: bool,
     /// Who alone is taken; none: whoever comes.
     pub login: Option<Login>,
+    /// The operator whose accounts and users are taken; none: there is none.
+    pub accounts: Option<Arc<Accounts>>,
     /// How connections are encrypted; none: they are not.
     pub tls: Option<Tls>,
 }
@@ -50,6 +54,7 @@ impl Default for Options {
             file_store_bytes_max: None,
             is_forced_to_disk: false,
             login: None,
+            accounts: None,
             tls: None,
         }
     }
@@ -95,6 +100,9 @@ impl Options {
         }
         if let Some(Login { user, password }) = &self.login {
             configuration["authorization"] = json!({ "user": user, "password": password });
+        }
+        if let Some(accounts) = &self.accounts {
+            accounts.configure(&mut configuration);
         }
         if let Some(tls) = &self.tls {
             configuration["tls"] = tls.write(directory)?;
