@@ -58,7 +58,9 @@ pub enum BatchMode {
 pub enum Urgency {
     /// Its turn comes.
     Ordinary,
-    /// Somebody waits for it, and for several such batches one after the other: it goes before what is ordinary, if the engine can.
+    /// Everything else waits for it (first routes), so it goes before what is ordinary, if the engine can.
+    Ahead,
+    /// The same, and somebody waits for several such batches one after the other: what is ordinary leaves room for it.
     Urgent,
 }
 

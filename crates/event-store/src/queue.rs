@@ -63,7 +63,10 @@ pub(crate) struct Request {
     /// How many appends there are in all.
     count: usize,
     bytes: usize,
+    /// By which writer it is written: what goes ahead, by that of what is urgent.
     urgency: Urgency,
+    /// Whether what is ordinary is to leave room for it.
+    pub(crate) wants_room: bool,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -72,8 +75,13 @@ impl Request {
         let bytes = batch.appends.iter().map(weight_bytes).sum();
         let count = batch.appends.len();
         let Batch { mode, urgency, appends } = batch;
+        let wants_room = urgency == Urgency::Urgent;
+        let urgency = match urgency {
+            Urgency::Ordinary => Urgency::Ordinary,
+            Urgency::Ahead | Urgency::Urgent => Urgency::Urgent,
+        };
         let (results, appends) = (Vec::with_capacity(count), appends.into_iter());
-        Self { mode, appends, results, durable: 0, count, bytes, urgency, answer }
+        Self { mode, appends, results, durable: 0, count, bytes, urgency, wants_room, answer }
     }
 
     /// The first of a guarded batch was refused: the others are not tried.
@@ -135,7 +143,7 @@ impl Waiting {
 
     fn is_empty(&self, urgency: Urgency) -> bool {
         match urgency {
-            Urgency::Urgent => self.urgent.is_empty(),
+            Urgency::Ahead | Urgency::Urgent => self.urgent.is_empty(),
             Urgency::Ordinary => self.small.is_empty() && self.bulk.is_empty(),
         }
     }
@@ -238,7 +246,7 @@ impl Queue {
         let all_but =
             |part| (self.requests_max - self.requests_max / part, self.bytes_max - self.bytes_max / part);
         let (requests_max, bytes_max) = match (urgency, is_bulk) {
-            (Urgency::Urgent, _) => (self.requests_max, self.bytes_max),
+            (Urgency::Ahead | Urgency::Urgent, _) => (self.requests_max, self.bytes_max),
             (Urgency::Ordinary, false) => all_but(8),
             (Urgency::Ordinary, true) => all_but(4),
         };
@@ -250,7 +258,7 @@ impl Queue {
         let was_empty = waiting.is_empty(urgency);
         waiting.bytes += request.bytes;
         let lane = match (urgency, is_bulk) {
-            (Urgency::Urgent, _) => &mut waiting.urgent,
+            (Urgency::Ahead | Urgency::Urgent, _) => &mut waiting.urgent,
             (Urgency::Ordinary, false) => &mut waiting.small,
             (Urgency::Ordinary, true) => &mut waiting.bulk,
         };
@@ -266,7 +274,7 @@ impl Queue {
     fn arrived(&self, urgency: Urgency) -> &Notify {
         match urgency {
             Urgency::Ordinary => &self.ordinary,
-            Urgency::Urgent => &self.urgent,
+            Urgency::Ahead | Urgency::Urgent => &self.urgent,
         }
     }
 

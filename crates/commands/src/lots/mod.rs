@@ -252,7 +252,7 @@ impl Lots {
     }
 
     /// [`Lots::change`] for decisions that build on each other: the events of all lots are in the log, or none, and
-    /// only if the fence holds ([`LotsError::Fenced`]). It is always urgent: what is more urgent cannot be decided before. Tried
+    /// only if the fence holds ([`LotsError::Fenced`]). It goes ahead of what is ordinary: nothing more urgent can be decided before. Tried
     /// once: if another process has changed one of the lots, the result for all that were to be changed is
     /// [`LotsError::Contended`].
     pub async fn change_together<T>(
@@ -312,7 +312,11 @@ impl Lots {
                 let journal = &self.inner.journal;
                 (journal.append_keeping(urgency, BatchMode::Independent, entries).await, false)
             }
-            Together::Behind(fence) => self.append_behind(fence, sendings, entries).await,
+            Together::Behind(fence) => {
+                // Nothing more urgent can be decided before.
+                let urgency = urgency.max(Urgency::Ahead);
+                self.append_behind(fence, urgency, sendings, entries).await
+            }
         };
         let mut again = Vec::new();
         for ((place, mut guard, mut logged, answer, _span), kept) in changing.into_iter().zip(results) {
@@ -400,13 +404,13 @@ impl Lots {
     async fn append_behind(
         &self,
         fence: &Fence,
+        urgency: Urgency,
         sendings: BTreeMap<SendingId, u64>,
         entries: Vec<Entry>,
     ) -> (Vec<journal::Kept>, bool) {
         let journal = &self.inner.journal;
-        let append = async |entries: Vec<Entry>| {
-            journal.append_keeping(Urgency::Urgent, BatchMode::Atomic, entries).await
-        };
+        let append =
+            async |entries: Vec<Entry>| journal.append_keeping(urgency, BatchMode::Atomic, entries).await;
         if entries.is_empty() || mutation::is_active(Mutation::FenceIgnored) {
             return (append(entries).await, false);
         }

@@ -53,7 +53,7 @@ impl Session {
         check_server(&client).await.map_err(CallError::NotFit)?;
         let (call, locks) = match urgency {
             Urgency::Ordinary => (CALL_IN_TURN, 2),
-            Urgency::Urgent => (CALL, 1),
+            Urgency::Ahead | Urgency::Urgent => (CALL, 1),
         };
         // Who gives up waiting for the others knows that nothing was written. Each lock may be waited for as long as that.
         let patience = format!("SET lock_timeout = {}", (call_timeout.as_millis() * 2 / 3 / locks).max(1));

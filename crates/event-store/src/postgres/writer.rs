@@ -34,14 +34,14 @@ const ROOM_MAX: Duration = Duration::from_millis(200);
 pub(super) struct LastUrgent(Arc<Mutex<Option<(Instant, Duration)>>>);
 
 impl LastUrgent {
-    fn note(&self, took: Duration) {
-        *self.0.lock() = Some((Instant::now(), took));
+    fn note(&self, now: Instant, took: Duration) {
+        *self.0.lock() = Some((now, took));
     }
 
     /// How long something ordinary that took so long waits before more of it follows: the longer, the slower what is urgent is.
-    fn room_after(&self, took: Duration) -> Duration {
+    fn room_after(&self, now: Instant, took: Duration) -> Duration {
         let Some((at, urgent)) = *self.0.lock() else { return Duration::ZERO };
-        if at.elapsed() >= URGENT_FOR {
+        if now.duration_since(at) >= URGENT_FOR {
             return Duration::ZERO;
         }
         let times = (urgent.as_millis() / URGENT_WITHIN.as_millis()) as u32;
@@ -103,6 +103,7 @@ impl Writer {
             let mut requests: Vec<Request> = small.drain(..).chain(bulk.take()).collect();
             self.measures.queue(self.queue.requests());
             let mut trials = self.trials(&mut requests);
+            let wants_room = requests.iter().any(|request| request.wants_room);
             let begun = Instant::now();
             let away = self.write(&mut trials).await;
             for (request, trial) in requests.iter_mut().zip(trials) {
@@ -119,18 +120,18 @@ impl Writer {
                 (Some(rest), Some(away)) => rest.give_up(&away, &away),
                 (rest, _) => bulk = rest,
             }
-            self.leave_room(begun).await;
+            self.leave_room(begun.elapsed(), wants_room).await;
         }
     }
 
     /// Large batches written one right after the other would keep the server busy, and whatever is urgent waiting.
     #[expect(clippy::disallowed_methods, reason = "for the server; nothing is decided here")]
-    async fn leave_room(&self, begun: Instant) {
-        let took = begun.elapsed();
+    async fn leave_room(&self, took: Duration, wants_room: bool) {
         match self.urgency {
-            Urgency::Urgent => self.last_urgent.note(took),
+            Urgency::Ahead | Urgency::Urgent if wants_room => self.last_urgent.note(Instant::now(), took),
+            Urgency::Ahead | Urgency::Urgent => {}
             Urgency::Ordinary => {
-                let room = self.last_urgent.room_after(took);
+                let room = self.last_urgent.room_after(Instant::now(), took);
                 if !room.is_zero() {
                     sleep(room).await;
                 }
@@ -347,16 +348,15 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    #[tokio::test(start_paused = true)]
-    async fn what_is_ordinary_leaves_the_more_room_the_slower_what_is_urgent_is() {
-        let last = LastUrgent::default();
-        assert_eq!(last.room_after(10 * MS), Duration::ZERO, "there was nothing urgent");
+    #[test]
+    fn what_is_ordinary_leaves_the_more_room_the_slower_what_is_urgent_is() {
+        let (last, now) = (LastUrgent::default(), Instant::now());
+        assert_eq!(last.room_after(now, 10 * MS), Duration::ZERO, "there was nothing urgent");
         for (urgent, took, room) in [(MS, 10, 10), (9 * MS, 10, 20), (200 * MS, 10, 60), (200 * MS, 90, 200)]
         {
-            last.note(urgent);
-            assert_eq!(last.room_after(took * MS), room * MS, "{urgent:?}, {took}");
+            last.note(now, urgent);
+            assert_eq!(last.room_after(now, took * MS), room * MS, "{urgent:?}, {took}");
         }
-        tokio::time::advance(URGENT_FOR).await;
-        assert_eq!(last.room_after(10 * MS), Duration::ZERO, "nothing urgent any more");
+        assert_eq!(last.room_after(now + URGENT_FOR, 10 * MS), Duration::ZERO, "nothing urgent any more");
     }
 }
