@@ -416,9 +416,12 @@ impl Router {
     }
 
     /// Lots whose turn comes soon, about as many as are routed at once and in that order: those that are not kept are read while others
-    /// are routed.
+    /// are routed. In a process that runs alone all of them are kept from their acceptance on.
     fn ahead(&self) -> Vec<LotId> {
         let (mut lots, mut messages) = (Vec::new(), 0);
+        if !self.lots.journal().is_shared() {
+            return lots;
+        }
         for turns in self.waiting.values() {
             let mut queues: Vec<_> = turns.queues.values().take(LOTS_PER_STEP).map(lots_of).collect();
             while !queues.is_empty() {

@@ -200,11 +200,7 @@ impl Lots {
     }
 
     /// Reads lots that are soon to be changed, so that they are here by then. What cannot be read now is reported when it is needed.
-    /// In a process that runs alone they are here from their acceptance on.
     pub(crate) async fn gather(&self, ids: &[LotId]) {
-        if !self.inner.journal.is_shared() {
-            return;
-        }
         let is_missing = |place: &usize| self.inner.lots.peek(&ids[*place]).is_none();
         let places: Vec<usize> = (0..ids.len()).filter(is_missing).collect();
         if places.is_empty() {
@@ -383,7 +379,8 @@ impl Lots {
                 continue;
             }
             decided.urgency = decided.urgency.min(urgency_of(sending.terms.class));
-            decided.sendings.insert(id.sending, sending.version);
+            // What the first decision rests on: a later one may know more of the same sending.
+            decided.sendings.entry(id.sending).or_insert(sending.version);
             let span = span_of_change(id, &sending, actor, &events);
             decided.entries.push(Entry {
                 stream: id.stream(),

@@ -123,6 +123,32 @@ async fn what_was_decided_of_a_sending_that_was_paused_meanwhile_is_not_written(
     assert_eq!(seen, [false, true, true], "what was told, what was read, and whether it is still so");
 }
 
+/// A lot that nothing was decided of at first is read with its sending, of which more is known then.
+#[tokio::test]
+async fn what_was_decided_before_a_sending_was_read_again_rests_on_what_was_known_then() {
+    let house = House::furnished().await;
+    let [lots, _] = of_two(&house);
+    let sending = house.accept(notice(recipients(1_001))).await.unwrap().sending;
+    house.log().await.iter().for_each(|told| lots.note_told(told));
+    house.acceptance.pause(&cause(), &tenant("acme"), sending, PauseBy::Tenant, None).await.unwrap();
+    let ids = [0, 1].map(|number| LotId { sending, number });
+    let fence = Fence { stream: "router", version: 0 };
+    let before = house.log().await.len();
+    let mut calls = 0;
+    let decide = |place, _: &Lot, _: &SealedSending| {
+        calls += 1;
+        let events = match (place, calls) {
+            (0, _) => end(0),
+            (_, ..=2) => Vec::new(),
+            _ => end(1_000),
+        };
+        (events, ())
+    };
+    let answers = lots.change_together(&fence, &ids, &"test".into(), decide).await;
+    assert!(answers.iter().all(|answer| matches!(answer, Err(LotsError::Contended(_)))), "{answers:?}");
+    assert_eq!((calls, house.log().await.len()), (3, before));
+}
+
 #[tokio::test]
 async fn what_is_told_late_takes_nothing_from_what_is_known() {
     let house = House::furnished().await;

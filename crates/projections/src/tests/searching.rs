@@ -144,7 +144,6 @@ fn nobody_finds_messages_of_another_tenant() {
     assert_eq!(bench.models.delivery.message(&tenant(), id).unwrap(), None);
 }
 
-/// Page two, too, belongs to who asks, whatever the filter.
 #[test]
 fn what_others_have_in_between_takes_no_place_on_a_page() {
     let mut bench = Bench::new();
@@ -170,6 +169,7 @@ fn what_others_have_in_between_takes_no_place_on_a_page() {
     }
 }
 
+/// Page two, too, belongs to who asks, whatever the filter.
 #[test]
 fn every_page_of_a_list_of_sendings_is_the_tenants_own() {
     let mut bench = Bench::new();
