@@ -3,31 +3,29 @@
 //! A lot is changed under a lock of its own, so that the workers of this process do not conflict; between processes
 //! the expected version is the lock. The cache may forget at any time: everything is in the log.
 
+mod changing;
 #[cfg(feature = "mutations")]
 mod mutations;
 mod sendings;
 mod told;
 
-use kite_domain::event::Event;
 use kite_domain::ids::{LotId, SendingId};
 use kite_domain::lot::Lot;
 use kite_domain::mutation::{self, Mutation};
-use kite_domain::sending::MessageClass;
-use kite_event_store::{AppendError, BatchMode, Expected, Tail, Urgency};
+use kite_event_store::{AppendError, Tail};
 use parking_lot::Mutex;
 use quick_cache::sync::GuardResult;
 use smol_str::SmolStr;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::OwnedMutexGuard;
-use tracing::Span;
 use uuid::Uuid;
 
-use crate::journal::{self, Cause, Entry, Journal, JournalError, Told};
+use crate::journal::{Journal, JournalError, Told};
 use crate::recent::{Recent, Weighed, recent};
-use crate::trace;
-use crate::tries::Tries;
+pub use changing::Fence;
+pub(crate) use changing::urgency_of;
 use sendings::KeptSending;
 pub use sendings::SealedSending;
 pub(crate) use sendings::trace_of;
@@ -86,8 +84,8 @@ impl LoggedLot {
 
 type Opened = OwnedMutexGuard<Option<LoggedLot>>;
 
-/// A lot whose events are on their way into the log: its place among those asked for, the lot, the answer, and the span of it.
-type Changing<T> = (usize, Opened, LoggedLot, T, Span);
+/// A lot that was asked for, by its place among all of them.
+type Place = (usize, Result<Opened, LotsError>);
 
 /// A lot in the cache; none while it changes.
 type LotCell = Arc<tokio::sync::Mutex<Option<LoggedLot>>>;
@@ -98,24 +96,6 @@ fn lot_cell(logged: LoggedLot) -> Weighed<LotCell> {
     Weighed::new(Arc::new(tokio::sync::Mutex::new(Some(logged))), bytes)
 }
 
-/// A condition of a change: the stream has this many events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fence {
-    /// The stream.
-    pub stream: &'static str,
-    /// How many events it holds.
-    pub version: u64,
-}
-
-/// Whether the changes of several lots depend on each other.
-#[derive(Clone, Copy)]
-enum Together<'f> {
-    /// Each stands alone.
-    Not,
-    /// All or none, and only if the fence holds.
-    Behind(&'f Fence),
-}
-
 /// What is said of a lot by what is kept of it, if others write to the log, too.
 #[derive(Clone, Copy)]
 enum Kept {
@@ -123,22 +103,6 @@ enum Kept {
     Counts,
     /// As it was: what has come since is read.
     MayBeOld,
-}
-
-/// What is to be appended, and in which order.
-struct Decided<T> {
-    changing: Vec<Changing<T>>,
-    entries: Vec<Entry>,
-    urgency: Urgency,
-    /// What was known of them when that was decided.
-    sendings: BTreeMap<SendingId, u64>,
-}
-
-impl<T> Decided<T> {
-    fn new() -> Self {
-        let (changing, entries, sendings) = (Vec::new(), Vec::new(), BTreeMap::new());
-        Self { changing, entries, urgency: Urgency::Urgent, sendings }
-    }
 }
 
 /// All lots. Cheap to clone.
@@ -226,213 +190,9 @@ impl Lots {
         Ok(look(&logged.lot, &sending))
     }
 
-    /// Decides on each lot, appends what was decided in one batch, and folds it. One result per lot, in order.
-    /// `decide` gets the index in `ids`; it is called again, after a pause, when another process was faster. `ids`
-    /// are distinct.
-    pub async fn change<T>(
-        &self,
-        ids: &[LotId],
-        actor: &SmolStr,
-        mut decide: impl FnMut(usize, &Lot, &SealedSending) -> (Vec<Event>, T),
-    ) -> Vec<Result<T, LotsError>> {
-        let mut answers: Vec<Option<Result<T, LotsError>>> = ids.iter().map(|_| None).collect();
-        let mut left: Vec<usize> = (0..ids.len()).collect();
-        let mut tries = Tries::of(&self.inner.journal);
-        loop {
-            left = self.change_once(ids, left, Together::Not, actor, &mut decide, &mut answers).await;
-            if left.is_empty() || !tries.again().await {
-                break;
-            }
-        }
-        answered(ids, answers)
-    }
-
-    /// [`Lots::change`] for decisions that build on each other: the events of all lots are in the log, or none, and
-    /// only if the fence holds ([`LotsError::Fenced`]). It goes ahead of what is ordinary: nothing more urgent can be decided before. Tried
-    /// once: if another process has changed one of the lots, the result for all that were to be changed is
-    /// [`LotsError::Contended`].
-    pub async fn change_together<T>(
-        &self,
-        fence: &Fence,
-        ids: &[LotId],
-        actor: &SmolStr,
-        mut decide: impl FnMut(usize, &Lot, &SealedSending) -> (Vec<Event>, T),
-    ) -> Vec<Result<T, LotsError>> {
-        let mut answers: Vec<Option<Result<T, LotsError>>> = ids.iter().map(|_| None).collect();
-        let places = (0..ids.len()).collect();
-        self.change_once(ids, places, Together::Behind(fence), actor, &mut decide, &mut answers).await;
-        answered(ids, answers)
-    }
-
-    /// [`Lots::change`] for one lot.
-    pub async fn change_one<T>(
-        &self,
-        id: LotId,
-        actor: &SmolStr,
-        mut decide: impl FnMut(&Lot, &SealedSending) -> (Vec<Event>, T),
-    ) -> Result<T, LotsError> {
-        let mut answers = self.change(&[id], actor, |_, lot, sending| decide(lot, sending)).await;
-        answers.pop().unwrap_or(Err(LotsError::NotFound(id)))
-    }
-
-    /// Locks, decides, appends, folds. Returns the places that met a conflict and may be tried again.
-    async fn change_once<T>(
-        &self,
-        ids: &[LotId],
-        places: Vec<usize>,
-        together: Together<'_>,
-        actor: &SmolStr,
-        decide: &mut impl FnMut(usize, &Lot, &SealedSending) -> (Vec<Event>, T),
-        answers: &mut [Option<Result<T, LotsError>>],
-    ) -> Vec<usize> {
-        let mut decided = Decided::new();
-        let mut opened = self.open_all(ids, places).await;
-        // Who follows the log closely has been told of most lots, and learns by a conflict if one of them was old.
-        let mut kept = match together {
-            Together::Not => Kept::MayBeOld,
-            Together::Behind(_) => Kept::Counts,
-        };
-        loop {
-            self.read_on(ids, &mut opened, kept).await;
-            let sendings = self.sendings_of(ids, &opened).await;
-            opened = self.decide(ids, opened, sendings, kept, actor, decide, answers, &mut decided);
-            if opened.is_empty() {
-                break;
-            }
-            // Nothing was decided of these, so there will be no conflict.
-            kept = Kept::MayBeOld;
-        }
-        let Decided { changing, entries, urgency, sendings } = decided;
-        let (results, is_fenced) = match together {
-            Together::Not => {
-                let journal = &self.inner.journal;
-                (journal.append_keeping(urgency, BatchMode::Independent, entries).await, false)
-            }
-            Together::Behind(fence) => {
-                // Nothing more urgent can be decided before.
-                let urgency = urgency.max(Urgency::Ahead);
-                self.append_behind(fence, urgency, sendings, entries).await
-            }
-        };
-        let mut again = Vec::new();
-        for ((place, mut guard, mut logged, answer, _span), kept) in changing.into_iter().zip(results) {
-            match kept.answer {
-                Ok(appended) => {
-                    kept.events.iter().for_each(|event| logged.lot.evolve(event));
-                    logged.version = appended.version;
-                    logged.last_event = Some(kept.last_id);
-                    *guard = Some(logged);
-                    answers[place] = Some(Ok(answer));
-                }
-                Err(AppendError::NotTried) => {
-                    *guard = Some(logged);
-                    match is_fenced {
-                        true => answers[place] = Some(Err(LotsError::Fenced)),
-                        false => again.push(place),
-                    }
-                }
-                // Another process was faster: it is read again before it is decided again.
-                Err(AppendError::Conflict { .. }) => again.push(place),
-                // What is in the log is not certain any more.
-                Err(error) => answers[place] = Some(Err(error.into())),
-            }
-        }
-        again
-    }
-
-    /// Decides on each opened lot. Gives back those that nothing was decided of, if that may be because what is kept of them is old.
-    #[expect(clippy::too_many_arguments, reason = "the one loop body of `change_once`")]
-    fn decide<T>(
-        &self,
-        ids: &[LotId],
-        opened: Vec<(usize, Result<Opened, LotsError>)>,
-        sendings: Vec<Result<SealedSending, LotsError>>,
-        kept: Kept,
-        actor: &SmolStr,
-        decide: &mut impl FnMut(usize, &Lot, &SealedSending) -> (Vec<Event>, T),
-        answers: &mut [Option<Result<T, LotsError>>],
-        decided: &mut Decided<T>,
-    ) -> Vec<(usize, Result<Opened, LotsError>)> {
-        let is_doubtful = matches!(kept, Kept::Counts) && self.inner.journal.is_shared();
-        let mut doubtful = Vec::new();
-        for ((place, opened), sending) in opened.into_iter().zip(sendings) {
-            let id = ids[place];
-            let (sending, mut guard) = match (sending, opened) {
-                (Ok(sending), Ok(guard)) => (sending, guard),
-                (_, Err(error)) | (Err(error), _) => {
-                    answers[place] = Some(Err(error));
-                    continue;
-                }
-            };
-            // Nothing is kept while it changes: a caller that goes away before it is folded leaves nothing stale.
-            let Some(logged) = guard.take() else {
-                answers[place] = Some(Err(LotsError::NotFound(id)));
-                continue;
-            };
-            let (events, answer) = decide(place, &logged.lot, &sending);
-            if events.is_empty() {
-                *guard = Some(logged);
-                match is_doubtful {
-                    true => doubtful.push((place, Ok(guard))),
-                    false => answers[place] = Some(Ok(answer)),
-                }
-                continue;
-            }
-            decided.urgency = decided.urgency.min(urgency_of(sending.terms.class));
-            // What the first decision rests on: a later one may know more of the same sending.
-            decided.sendings.entry(id.sending).or_insert(sending.version);
-            let span = span_of_change(id, &sending, actor, &events);
-            decided.entries.push(Entry {
-                stream: id.stream(),
-                expected: Expected::Version(logged.version),
-                tenant: Some(logged.lot.tenant.clone()),
-                cause: Cause::new(actor.clone(), id.sending.0)
-                    .of(logged.last_event)
-                    .in_trace(sending.traceparent),
-                events,
-            });
-            decided.changing.push((place, guard, logged, answer, span));
-        }
-        doubtful
-    }
-
-    /// Appends what was decided, all or nothing, if the fence holds. If others write to the log, too, none of the sendings may have changed
-    /// since: a pause that was confirmed holds. Returns whether the fence kept it out.
-    async fn append_behind(
-        &self,
-        fence: &Fence,
-        urgency: Urgency,
-        sendings: BTreeMap<SendingId, u64>,
-        entries: Vec<Entry>,
-    ) -> (Vec<journal::Kept>, bool) {
-        let journal = &self.inner.journal;
-        let append =
-            async |entries: Vec<Entry>| journal.append_keeping(urgency, BatchMode::Atomic, entries).await;
-        if entries.is_empty() || mutation::is_active(Mutation::FenceIgnored) {
-            return (append(entries).await, false);
-        }
-        let asked: Vec<SendingId> = match journal.is_shared() {
-            true => sendings.keys().copied().collect(),
-            false => Vec::new(),
-        };
-        let fence = Entry::check(fence.stream, fence.version);
-        let unchanged = asked.iter().map(|id| Entry::check(id.stream(), sendings[id]));
-        let mut results = append([fence].into_iter().chain(unchanged).chain(entries).collect()).await;
-        let kept = results.split_off(1 + asked.len());
-        let mut checks = results.into_iter().map(|kept| kept.answer);
-        let has_changed = |answer: &_| matches!(answer, Err(AppendError::Conflict { .. }));
-        let is_fenced = checks.next().is_some_and(|answer| has_changed(&answer));
-        for (id, answer) in asked.into_iter().zip(checks) {
-            if has_changed(&answer) {
-                self.forget_sending(id);
-            }
-        }
-        (kept, is_fenced)
-    }
-
     /// Locks in the same order everywhere, so that no two changes wait for each other; the result is in the order of
     /// `places`.
-    async fn open_all(&self, ids: &[LotId], places: Vec<usize>) -> Vec<(usize, Result<Opened, LotsError>)> {
+    async fn open_all(&self, ids: &[LotId], places: Vec<usize>) -> Vec<Place> {
         let mut in_lock_order = places.clone();
         in_lock_order.sort_unstable_by_key(|place| ids[*place]);
         let mut opened: Vec<Option<Result<Opened, LotsError>>> = ids.iter().map(|_| None).collect();
@@ -447,7 +207,7 @@ impl Lots {
 
     /// Reads what is not kept of lots and their sendings, all at once. If other processes write, too, what is kept may be old, and
     /// what has come since is read as well: a decision without events meets no conflict, so an old state would not be noticed.
-    async fn read_on(&self, ids: &[LotId], opened: &mut [(usize, Result<Opened, LotsError>)], kept: Kept) {
+    async fn read_on(&self, ids: &[LotId], opened: &mut [Place], kept: Kept) {
         let journal = &self.inner.journal;
         let may_be_old = journal.is_shared()
             && matches!(kept, Kept::MayBeOld)
@@ -522,11 +282,7 @@ impl Lots {
 
     /// The sendings of opened lots as they are now. Waiting for the locks took time, and a confirmed pause must hold:
     /// nothing is awaited between this last look and the decisions.
-    async fn sendings_of(
-        &self,
-        ids: &[LotId],
-        opened: &[(usize, Result<Opened, LotsError>)],
-    ) -> Vec<Result<SealedSending, LotsError>> {
+    async fn sendings_of(&self, ids: &[LotId], opened: &[Place]) -> Vec<Result<SealedSending, LotsError>> {
         // Nothing could be read, and that is the answer of each.
         if opened.iter().all(|(_, opened)| opened.is_err()) {
             return opened.iter().map(|(place, _)| Err(LotsError::Contended(ids[*place]))).collect();
@@ -614,29 +370,4 @@ impl Lots {
         }
         Ok(())
     }
-}
-
-/// Of appends for messages of a class. A password takes three of them, one after the other, until it is handed over.
-pub(crate) fn urgency_of(class: MessageClass) -> Urgency {
-    match class {
-        MessageClass::Otp => Urgency::Urgent,
-        MessageClass::Notice | MessageClass::Ad => Urgency::Ordinary,
-    }
-}
-
-/// From the decision until it is in the log, in the trace of the lot's sending: a change of many lots belongs to as many traces.
-fn span_of_change(id: LotId, sending: &SealedSending, actor: &SmolStr, events: &[Event]) -> Span {
-    let first = events.first().map_or("", Event::kind);
-    let span = tracing::debug_span!(
-        parent: None, "lot", otel.name = first, lot = %id, tenant = %sending.terms.tenant, %actor, events = events.len()
-    );
-    if let Some(traceparent) = sending.traceparent {
-        trace::adopt(&span, traceparent);
-    }
-    span
-}
-
-fn answered<T>(ids: &[LotId], answers: Vec<Option<Result<T, LotsError>>>) -> Vec<Result<T, LotsError>> {
-    let answers = answers.into_iter().zip(ids);
-    answers.map(|(answer, id)| answer.unwrap_or(Err(LotsError::Contended(*id)))).collect()
 }
