@@ -212,18 +212,13 @@ impl Journal {
     /// [`Journal::append`] that gives the events back, to be folded.
     pub async fn append_keeping(&self, urgency: Urgency, mode: BatchMode, entries: Vec<Entry>) -> Vec<Kept> {
         let entries = entries.into_iter().map(|entry| (self.ids.next(), entry)).collect();
-        self.append_with_ids(urgency, mode, entries).await
+        self.append_as(urgency, mode, entries).await
     }
 
     /// [`Journal::append_keeping`] under ids of the caller's choice, for what must be in the log once however often
     /// it is written: the first event of an entry has its id. What exists already is reported as repeated, or as a
     /// conflict if it exists in another place.
-    pub async fn append_as(&self, mode: BatchMode, entries: Vec<(Uuid, Entry)>) -> Vec<Kept> {
-        self.append_with_ids(Urgency::Ordinary, mode, entries).await
-    }
-
-    /// [`Journal::append_as`], with an urgency.
-    pub async fn append_with_ids(
+    pub async fn append_as(
         &self,
         urgency: Urgency,
         mode: BatchMode,

@@ -7,7 +7,7 @@
 use chrono::{DateTime, Utc};
 use kite_domain::not_understood::{KEPT_PER_DAY_MAX, Misread, MisreadReason, SaidHow, day_end, stream};
 use kite_domain::slug::RelayId;
-use kite_event_store::{AppendError, BatchMode, Expected};
+use kite_event_store::{AppendError, BatchMode, Expected, Urgency};
 use parking_lot::Mutex;
 use smol_str::format_smolstr;
 use std::collections::{BTreeMap, HashSet};
@@ -134,7 +134,7 @@ impl NotUnderstoodBook {
             (id, entry)
         };
         let entries = some.into_iter().map(entry).collect();
-        let answers = self.journal.append_as(BatchMode::Independent, entries).await;
+        let answers = self.journal.append_as(Urgency::Ordinary, BatchMode::Independent, entries).await;
         for (id, kept) in ids.into_iter().zip(answers) {
             match kept.answer {
                 Ok(appended) if !appended.repeated => summary.kept += 1,

@@ -63,8 +63,7 @@ pub(crate) struct Request {
     /// How many appends there are in all.
     count: usize,
     bytes: usize,
-    /// By which writer it is written: what goes ahead, by that of what is urgent.
-    urgency: Urgency,
+    line: Line,
     /// Whether what is ordinary is to leave room for it.
     pub(crate) wants_room: bool,
     answer: oneshot::Sender<Answer>,
@@ -75,13 +74,9 @@ impl Request {
         let bytes = batch.appends.iter().map(weight_bytes).sum();
         let count = batch.appends.len();
         let Batch { mode, urgency, appends } = batch;
-        let wants_room = urgency == Urgency::Urgent;
-        let urgency = match urgency {
-            Urgency::Ordinary => Urgency::Ordinary,
-            Urgency::Ahead | Urgency::Urgent => Urgency::Urgent,
-        };
+        let (line, wants_room) = (Line::of(urgency), urgency == Urgency::Urgent);
         let (results, appends) = (Vec::with_capacity(count), appends.into_iter());
-        Self { mode, appends, results, durable: 0, count, bytes, urgency, wants_room, answer }
+        Self { mode, appends, results, durable: 0, count, bytes, line, wants_room, answer }
     }
 
     /// The first of a guarded batch was refused: the others are not tried.
@@ -108,20 +103,38 @@ impl Request {
     }
 }
 
+/// Where a batch waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// Before everything that stands in the other one.
+    Front,
+    /// Small ones before large ones.
+    Ordinary,
+}
+
+impl Line {
+    fn of(urgency: Urgency) -> Self {
+        match urgency {
+            Urgency::Ordinary => Self::Ordinary,
+            Urgency::Ahead | Urgency::Urgent => Self::Front,
+        }
+    }
+}
+
 /// What a writer takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lanes {
     /// Everything, what is urgent first.
     All,
-    /// Only what has this urgency.
-    Of(Urgency),
+    /// Only what stands in this line.
+    Of(Line),
 }
 
 impl Lanes {
-    fn take(self, urgency: Urgency) -> bool {
+    fn take(self, line: Line) -> bool {
         match self {
             Self::All => true,
-            Self::Of(only) => only == urgency,
+            Self::Of(only) => only == line,
         }
     }
 }
@@ -141,20 +154,20 @@ impl Waiting {
         self.urgent.len() + self.small.len() + self.bulk.len()
     }
 
-    fn is_empty(&self, urgency: Urgency) -> bool {
-        match urgency {
-            Urgency::Ahead | Urgency::Urgent => self.urgent.is_empty(),
-            Urgency::Ordinary => self.small.is_empty() && self.bulk.is_empty(),
+    fn is_empty(&self, line: Line) -> bool {
+        match line {
+            Line::Front => self.urgent.is_empty(),
+            Line::Ordinary => self.small.is_empty() && self.bulk.is_empty(),
         }
     }
 
     /// All of these lanes, to be given up without the lock.
     fn drain(&mut self, lanes: Lanes) -> Vec<Request> {
         let mut drained = Vec::new();
-        if lanes.take(Urgency::Urgent) {
+        if lanes.take(Line::Front) {
             drained.extend(self.urgent.drain(..));
         }
-        if lanes.take(Urgency::Ordinary) {
+        if lanes.take(Line::Ordinary) {
             drained.extend(self.small.drain(..).chain(self.bulk.drain(..)));
         }
         self.bytes -= drained.iter().map(|request| request.bytes).sum::<usize>();
@@ -168,9 +181,9 @@ impl Waiting {
         bulk: &mut Option<Request>,
         bytes_max: usize,
     ) -> Taken {
-        let (urgent, ordinary) = (lanes.take(Urgency::Urgent), lanes.take(Urgency::Ordinary));
-        let is_any = |urgency| lanes.take(urgency) && !self.is_empty(urgency);
-        let has_nothing = ![Urgency::Urgent, Urgency::Ordinary].into_iter().any(is_any);
+        let (urgent, ordinary) = (lanes.take(Line::Front), lanes.take(Line::Ordinary));
+        let is_any = |line| lanes.take(line) && !self.is_empty(line);
+        let has_nothing = ![Line::Front, Line::Ordinary].into_iter().any(is_any);
         if bulk.is_none() && has_nothing {
             return if self.closing { Taken::Closed } else { Taken::Nothing };
         }
@@ -242,39 +255,39 @@ impl Queue {
         if waiting.closing {
             return Err(AppendError::stopped(WasClosed));
         }
-        let (is_bulk, urgency) = (request.bytes >= BULK_BYTES, request.urgency);
+        let (is_bulk, line) = (request.bytes >= BULK_BYTES, request.line);
         let all_but =
             |part| (self.requests_max - self.requests_max / part, self.bytes_max - self.bytes_max / part);
-        let (requests_max, bytes_max) = match (urgency, is_bulk) {
-            (Urgency::Ahead | Urgency::Urgent, _) => (self.requests_max, self.bytes_max),
-            (Urgency::Ordinary, false) => all_but(8),
-            (Urgency::Ordinary, true) => all_but(4),
+        let (requests_max, bytes_max) = match (line, is_bulk) {
+            (Line::Front, _) => (self.requests_max, self.bytes_max),
+            (Line::Ordinary, false) => all_but(8),
+            (Line::Ordinary, true) => all_but(4),
         };
         let is_full = waiting.requests() >= requests_max
             || (waiting.requests() > 0 && waiting.bytes + request.bytes > bytes_max);
         if is_full {
             return Err(AppendError::Busy);
         }
-        let was_empty = waiting.is_empty(urgency);
+        let was_empty = waiting.is_empty(line);
         waiting.bytes += request.bytes;
-        let lane = match (urgency, is_bulk) {
-            (Urgency::Ahead | Urgency::Urgent, _) => &mut waiting.urgent,
-            (Urgency::Ordinary, false) => &mut waiting.small,
-            (Urgency::Ordinary, true) => &mut waiting.bulk,
+        let lane = match (line, is_bulk) {
+            (Line::Front, _) => &mut waiting.urgent,
+            (Line::Ordinary, false) => &mut waiting.small,
+            (Line::Ordinary, true) => &mut waiting.bulk,
         };
         lane.push_back(request);
         drop(waiting);
         if was_empty {
             self.ready.notify_one();
-            self.arrived(urgency).notify_one();
+            self.arrived(line).notify_one();
         }
         Ok(())
     }
 
-    fn arrived(&self, urgency: Urgency) -> &Notify {
-        match urgency {
-            Urgency::Ordinary => &self.ordinary,
-            Urgency::Ahead | Urgency::Urgent => &self.urgent,
+    fn arrived(&self, line: Line) -> &Notify {
+        match line {
+            Line::Ordinary => &self.ordinary,
+            Line::Front => &self.urgent,
         }
     }
 
@@ -296,18 +309,18 @@ impl Queue {
         }
     }
 
-    /// Like [`Queue::take`], for a writer that is no thread of its own and takes only what has this urgency.
+    /// Like [`Queue::take`], for a writer that is no thread of its own and takes only what stands in this line.
     pub(crate) async fn taken(
         &self,
-        urgency: Urgency,
+        line: Line,
         small: &mut Vec<Request>,
         bulk: &mut Option<Request>,
         bytes_max: usize,
     ) -> bool {
         loop {
-            let mut arrived = pin!(self.arrived(urgency).notified());
+            let mut arrived = pin!(self.arrived(line).notified());
             arrived.as_mut().enable();
-            let taken = self.waiting.lock().take(Lanes::Of(urgency), small, bulk, bytes_max);
+            let taken = self.waiting.lock().take(Lanes::Of(line), small, bulk, bytes_max);
             match taken {
                 Taken::Work => return true,
                 Taken::Closed => return false,
@@ -334,9 +347,9 @@ impl Queue {
         self.urgent.notify_waiters();
     }
 
-    /// Answers all of this urgency that wait with this; what comes later is taken as before.
-    pub(crate) fn give_up_waiting(&self, urgency: Urgency, error: &AppendError) {
-        let waiting = self.waiting.lock().drain(Lanes::Of(urgency));
+    /// Answers all of this line that wait with this; what comes later is taken as before.
+    pub(crate) fn give_up_waiting(&self, line: Line, error: &AppendError) {
+        let waiting = self.waiting.lock().drain(Lanes::Of(line));
         waiting.into_iter().for_each(|request| request.give_up(error, error));
     }
 
@@ -409,13 +422,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_writer_of_one_urgency_takes_nothing_of_the_other() {
+    async fn a_writer_of_one_line_takes_nothing_of_the_other() {
         let (queue, mut small, mut bulk) = (three_kinds(), Vec::new(), None);
-        assert!(queue.taken(Urgency::Urgent, &mut small, &mut bulk, 1024).await);
+        assert!(queue.taken(Line::Front, &mut small, &mut bulk, 1024).await);
         assert_eq!((names(&small), bulk.is_none()), (vec!["urgent".to_owned()], true));
         small.clear();
-        assert!(queue.taken(Urgency::Urgent, &mut small, &mut bulk, 1024).now_or_never().is_none());
-        assert!(queue.taken(Urgency::Ordinary, &mut small, &mut bulk, 1024).await);
+        assert!(queue.taken(Line::Front, &mut small, &mut bulk, 1024).now_or_never().is_none());
+        assert!(queue.taken(Line::Ordinary, &mut small, &mut bulk, 1024).await);
         assert_eq!(
             (names(&small), names(bulk.as_slice())),
             (vec!["small".to_owned()], vec!["large".to_owned()])
@@ -426,19 +439,19 @@ mod tests {
     async fn each_writer_is_woken_by_what_it_takes_and_by_the_end() {
         let queue = Queue::new(100, 1024 * 1024);
         let (mut small, mut bulk) = (Vec::new(), None);
-        let mut urgent = pin!(queue.taken(Urgency::Urgent, &mut small, &mut bulk, 1024));
+        let mut urgent = pin!(queue.taken(Line::Front, &mut small, &mut bulk, 1024));
         assert!(urgent.as_mut().now_or_never().is_none());
         queue.push(request("ordinary", Urgency::Ordinary, 1)).unwrap();
         assert!(urgent.as_mut().now_or_never().is_none());
         queue.push(request("urgent", Urgency::Urgent, 1)).unwrap();
         assert_eq!(urgent.now_or_never(), Some(true));
         let (mut small, mut bulk) = (Vec::new(), None);
-        let mut urgent = pin!(queue.taken(Urgency::Urgent, &mut small, &mut bulk, 1024));
+        let mut urgent = pin!(queue.taken(Line::Front, &mut small, &mut bulk, 1024));
         assert!(urgent.as_mut().now_or_never().is_none());
         queue.close();
         assert_eq!(urgent.now_or_never(), Some(false), "although something ordinary waits");
         let (mut small, mut bulk) = (Vec::new(), None);
-        assert!(queue.taken(Urgency::Ordinary, &mut small, &mut bulk, 1024).await, "it is still written");
+        assert!(queue.taken(Line::Ordinary, &mut small, &mut bulk, 1024).await, "it is still written");
     }
 
     #[test]
@@ -468,7 +481,7 @@ mod tests {
     #[test]
     fn only_the_lane_that_is_given_up_loses_what_waits() {
         let queue = three_kinds();
-        queue.give_up_waiting(Urgency::Ordinary, &AppendError::Busy);
+        queue.give_up_waiting(Line::Ordinary, &AppendError::Busy);
         assert_eq!(queue.requests(), 1);
         queue.stop(&SharedError::new(WasClosed));
         assert_eq!(queue.requests(), 0);

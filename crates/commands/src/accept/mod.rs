@@ -383,7 +383,7 @@ impl Acceptance {
     /// Appends the claim and the lots. If another request wins the claim, the lots of this one are never sealed.
     async fn write_lots(&self, urgency: Urgency, entries: Vec<(Uuid, Entry)>) -> Result<(), AcceptError> {
         // Guarded: without the claim, no lot is written.
-        let written = self.journal().append_with_ids(urgency, BatchMode::Guarded, entries).await;
+        let written = self.journal().append_as(urgency, BatchMode::Guarded, entries).await;
         written.into_iter().try_for_each(|kept| accepted(kept.answer).map(drop))
     }
 
@@ -403,7 +403,7 @@ impl Acceptance {
         };
         entries.push((self.journal().next_id(), seal));
         let urgency = urgency_of(sealed.class);
-        let written = self.journal().append_with_ids(urgency, BatchMode::Atomic, entries).await;
+        let written = self.journal().append_as(urgency, BatchMode::Atomic, entries).await;
         let mut position = 0;
         for kept in written {
             position = accepted(kept.answer)?.position;

@@ -38,9 +38,9 @@ use crate::envelope::RecordedEvent;
 use crate::errors::SharedError;
 use crate::port::{
     AppendError, Appended, Attention, Batch, EventStore, Filter, Following, KeptEvent, KeptPage, LogIndex,
-    Page, Position, ReadError, Tail, Urgency,
+    Page, Position, ReadError, Tail,
 };
-use crate::queue::{Queue, Request, StopAtEnd, WasClosed};
+use crate::queue::{Line, Queue, Request, StopAtEnd, WasClosed};
 use flush::{Disk, OfLog};
 use follow::{Followers, Head, Teller};
 
@@ -182,19 +182,11 @@ impl PostgresEventStore {
         let teller = Teller::new(Arc::clone(&head));
         let told = teller.subscribe();
         let last_urgent = writer::LastUrgent::default();
-        let writer = |urgency| {
+        let writer = |line| {
             let (connector, pool, queue) = (connector.clone(), pool.clone(), Arc::clone(&queue));
-            writer::Writer::new(
-                connector,
-                pool,
-                queue,
-                urgency,
-                last_urgent.clone(),
-                teller.clone(),
-                &options,
-            )
+            writer::Writer::new(connector, pool, queue, line, last_urgent.clone(), teller.clone(), &options)
         };
-        let writers = write(Arc::clone(&queue), writer(Urgency::Ordinary), writer(Urgency::Urgent));
+        let writers = write(Arc::clone(&queue), writer(Line::Ordinary), writer(Line::Front));
         let followers = Followers::default();
         let follower = follow::Follower {
             connector: reading,

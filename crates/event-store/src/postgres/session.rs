@@ -8,7 +8,8 @@ use tokio_postgres::{Client, Statement};
 
 use super::flush::Disk;
 use crate::errors::SharedError;
-use crate::port::{AppendError, Urgency};
+use crate::port::AppendError;
+use crate::queue::Line;
 
 /// The function that appends (`log.sql`), in a transaction that does not wait for the disk: see [`super::flush`].
 macro_rules! call {
@@ -45,15 +46,15 @@ impl Session {
     /// Connects to a server that is fit for it.
     pub(super) async fn open(
         connector: &Connector,
-        urgency: Urgency,
+        line: Line,
         call_timeout: Duration,
     ) -> Result<Self, CallError> {
         let (client, connection) = connector.connect().await.map_err(CallError::NotReached)?;
         let driving = Driving(tokio::spawn(connection).abort_handle());
         check_server(&client).await.map_err(CallError::NotFit)?;
-        let (call, locks) = match urgency {
-            Urgency::Ordinary => (CALL_IN_TURN, 2),
-            Urgency::Ahead | Urgency::Urgent => (CALL, 1),
+        let (call, locks) = match line {
+            Line::Ordinary => (CALL_IN_TURN, 2),
+            Line::Front => (CALL, 1),
         };
         // Who gives up waiting for the others knows that nothing was written. Each lock may be waited for as long as that.
         let patience = format!("SET lock_timeout = {}", (call_timeout.as_millis() * 2 / 3 / locks).max(1));

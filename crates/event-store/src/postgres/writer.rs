@@ -17,8 +17,8 @@ use super::trial::{Seen, Trial};
 use crate::envelope::RecordedEvent;
 use crate::errors::{SharedError, describe};
 use crate::measure::{Measures, Stopwatch};
-use crate::port::{AppendError, Appended, BatchMode, StreamAppend, Urgency};
-use crate::queue::{BULK_BYTES_MIN, Queue, Request, weight_bytes};
+use crate::port::{AppendError, Appended, BatchMode, StreamAppend};
+use crate::queue::{BULK_BYTES_MIN, Line, Queue, Request, weight_bytes};
 
 /// So long after something urgent more of it is expected.
 const URGENT_FOR: Duration = Duration::from_millis(100);
@@ -59,7 +59,7 @@ pub(super) struct Writer {
     pool: Pool,
     queue: Arc<Queue>,
     /// What it takes out of the queue.
-    urgency: Urgency,
+    line: Line,
     last_urgent: LastUrgent,
     teller: Teller,
     call_bytes_max: usize,
@@ -74,7 +74,7 @@ impl Writer {
         connector: Connector,
         pool: Pool,
         queue: Arc<Queue>,
-        urgency: Urgency,
+        line: Line,
         last_urgent: LastUrgent,
         teller: Teller,
         options: &PostgresOptions,
@@ -83,7 +83,7 @@ impl Writer {
             connector,
             pool,
             queue,
-            urgency,
+            line,
             last_urgent,
             teller,
             call_bytes_max: options.call_bytes_max,
@@ -99,7 +99,7 @@ impl Writer {
         // Whoever comes first does not wait until there is a connection.
         let _ = timeout(SESSION_WITHIN, self.session()).await;
         let (mut small, mut bulk) = (Vec::new(), None);
-        while self.queue.taken(self.urgency, &mut small, &mut bulk, self.call_bytes_max).await {
+        while self.queue.taken(self.line, &mut small, &mut bulk, self.call_bytes_max).await {
             let mut requests: Vec<Request> = small.drain(..).chain(bulk.take()).collect();
             self.measures.queue(self.queue.requests());
             let mut trials = self.trials(&mut requests);
@@ -113,7 +113,7 @@ impl Writer {
             let last = requests.pop_if(|last| last.appends.len() > 0);
             // Nobody waits for one try after the other. Who is answered may come again at once, and is to be tried anew.
             if let Some(away) = &away {
-                self.queue.give_up_waiting(self.urgency, away);
+                self.queue.give_up_waiting(self.line, away);
             }
             requests.into_iter().for_each(Request::answer);
             match (last, away) {
@@ -127,10 +127,10 @@ impl Writer {
     /// Large batches written one right after the other would keep the server busy, and whatever is urgent waiting.
     #[expect(clippy::disallowed_methods, reason = "for the server; nothing is decided here")]
     async fn leave_room(&self, took: Duration, wants_room: bool) {
-        match self.urgency {
-            Urgency::Ahead | Urgency::Urgent if wants_room => self.last_urgent.note(Instant::now(), took),
-            Urgency::Ahead | Urgency::Urgent => {}
-            Urgency::Ordinary => {
+        match self.line {
+            Line::Front if wants_room => self.last_urgent.note(Instant::now(), took),
+            Line::Front => {}
+            Line::Ordinary => {
                 let room = self.last_urgent.room_after(Instant::now(), took);
                 if !room.is_zero() {
                     sleep(room).await;
@@ -203,7 +203,7 @@ impl Writer {
         if self.session.as_ref().is_none_or(|session| session.client.is_closed()) {
             // What is read comes from the same server.
             self.pool.retain(|_, _| false);
-            let session = Session::open(&self.connector, self.urgency, self.call_timeout).await?;
+            let session = Session::open(&self.connector, self.line, self.call_timeout).await?;
             if let Err(wrong) =
                 self.teller.head.check(&session.client).await.map_err(CallError::NotReached)?
             {
