@@ -95,7 +95,7 @@ enum StageName {
     Whole,
     /// The highest rate that the whole path keeps up with.
     Search,
-    /// One-time passwords, on an idle system and beside a campaign.
+    /// One-time passwords, on an idle system and beside campaigns.
     Otp,
     /// What a message costs when more and more are stored.
     Growth,
@@ -202,7 +202,7 @@ fn plan(options: &LoadOptions, directory: PathBuf, postgres: Option<LoadServer>)
         look_messages: 200_000,
         search_seconds: options.seconds.min(15),
         search_steps_max: 10,
-        otps: 200,
+        otps: 400,
         campaign_messages: 100_000,
         hostile_callers: 2_000,
         hostile_seconds: options.seconds,

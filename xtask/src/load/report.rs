@@ -120,9 +120,12 @@ pub(crate) struct Otp {
     /// 99th percentile with nothing else to do.
     #[serde(serialize_with = "rounded")]
     pub(crate) idle_p99_ms: f64,
-    /// 99th percentile beside a campaign.
+    /// 99th percentile beside a campaign at the rate that is offered to the whole path.
     #[serde(serialize_with = "rounded")]
     pub(crate) campaign_p99_ms: f64,
+    /// 99th percentile beside a campaign that comes all at once.
+    #[serde(serialize_with = "rounded")]
+    pub(crate) rush_p99_ms: f64,
 }
 
 /// What genuine callers get beside the hostile ones.
@@ -234,7 +237,8 @@ impl Report {
         }
         if let Some(otp) = &self.otp {
             row("otp at the relay, idle, p99 ms", otp.idle_p99_ms);
-            row("otp at the relay, beside a campaign, p99 ms", otp.campaign_p99_ms);
+            row("otp at the relay, beside a campaign at the offered rate, p99 ms", otp.campaign_p99_ms);
+            row("otp at the relay, beside a campaign that comes at once, p99 ms", otp.rush_p99_ms);
         }
         if let Some(hostile) = &self.hostile {
             row("beside callers in bad faith, messages/s", hostile.messages_per_second);
@@ -285,7 +289,7 @@ mod tests {
                 bytes_per_message: 900.0,
                 server_per_message: None,
             }),
-            otp: Some(Otp { idle_p99_ms: 10.0, campaign_p99_ms: 50.0 }),
+            otp: Some(Otp { idle_p99_ms: 10.0, campaign_p99_ms: 50.0, rush_p99_ms: 80.0 }),
             ..Report::default()
         };
         report.note("not for programs", 1.0);

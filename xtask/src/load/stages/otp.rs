@@ -1,5 +1,6 @@
 //! One-time passwords: from the time at which the request was due until the message is at a relay, by the relay's own
-//! record; on an idle system, and beside a campaign.
+//! record; on an idle system, beside a campaign at the rate that is offered to the whole path, and beside one that comes all at
+//! once.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -16,55 +17,90 @@ use crate::load::generator::{Pace, Run, Sent, Target, histogram_of, milliseconds
 use crate::load::platform::{Platform, RELAYS};
 use crate::load::report::{Otp, Report};
 
-/// Passwords a second on an idle system: each is alone on its way.
-const IDLE_PER_SECOND: f64 = 50.0;
-/// Passwords a second beside the campaign: all of them have to be sent before it has ended.
-const CAMPAIGN_PER_SECOND: f64 = 200.0;
+/// Passwords a second on an idle system, where each is alone on its way, and beside a campaign that comes steadily.
+const PER_SECOND: f64 = 50.0;
+/// Passwords a second beside a campaign that comes all at once: all of them have to be sent before it has ended.
+const RUSH_PER_SECOND: f64 = 200.0;
 /// Requests that may be in progress.
 const CONNECTIONS: usize = 16;
-/// Recipients in one request of the campaign.
+/// Connections over which a campaign comes.
+const CAMPAIGN_CONNECTIONS: usize = 4;
+/// Recipients in one request of a campaign.
 const CAMPAIGN_RECIPIENTS: u32 = 1_000;
 /// The campaign's first number; not that of an earlier stage's bodies.
 const CAMPAIGN_NUMBER: u32 = 1_000;
-/// The first number of the passwords beside the campaign.
-const SECOND_ROUND: u32 = 1_000_000;
+/// The first numbers of the passwords in each round.
+const ROUNDS: [u32; 3] = [0, 1_000_000, 2_000_000];
 /// Time that all messages may take to become final.
 pub(super) const PATIENCE: Duration = Duration::from_secs(300);
 
+/// How a campaign comes.
+struct Campaign {
+    requests: u32,
+    /// The number of its first request.
+    first: u32,
+    recipients: u32,
+    requests_per_second: f64,
+}
+
 pub(crate) async fn measure(plan: &Plan, platform: &Platform, report: &mut Report) -> anyhow::Result<()> {
+    let [first_idle, first_steady, first_rush] = ROUNDS;
     let before = accepted_so_far(platform).await?;
     let target = platform.target();
-    let idle = passwords(&target, plan.otps, 0, IDLE_PER_SECOND).await?;
-    let before = before + idle.count()?.messages;
-    platform.wait_until_final(before, PATIENCE).await?;
-    let idle = latencies(platform, &idle, 0).await?;
+    let idle = passwords(&target, plan.otps, first_idle, PER_SECOND).await?;
+    platform.wait_until_final(before + idle.count()?.messages, PATIENCE).await?;
+    let idle = latencies(platform, &idle, first_idle).await?;
+
+    // As long as the passwords take.
+    let seconds = f64::from(plan.otps) / PER_SECOND;
+    let recipients = CAMPAIGN_RECIPIENTS.min(plan.messages_per_second);
+    let requests_per_second = f64::from(plan.messages_per_second) / f64::from(recipients);
+    let requests = (requests_per_second * seconds).ceil() as u32;
+    let first_of_rush = CAMPAIGN_NUMBER + requests;
+    let steady = Campaign { requests, first: CAMPAIGN_NUMBER, recipients, requests_per_second };
+    let (steady, _) = beside(plan, platform, &steady, (first_steady, PER_SECOND)).await?;
 
     let requests = plan.campaign_messages.div_ceil(CAMPAIGN_RECIPIENTS);
-    let per_request = plan.campaign_messages / requests;
-    let campaign = (0..requests)
-        .map(|number| bodies::bulk(Bulk::Advertisement, CAMPAIGN_NUMBER + number, per_request))
-        .collect();
-    let at_once = Pace::Open { per_second: 1e6, requests: u64::from(requests) };
-    let (campaign, beside, open) = tokio::join!(
-        send(&target, at_once, 4, campaign),
-        passwords(&target, plan.otps, SECOND_ROUND, CAMPAIGN_PER_SECOND),
-        open_when_done(plan, platform),
-    );
-    let (campaign, beside) = (campaign?, beside?);
-    let messages = campaign.count()?.messages + beside.count()?.messages;
-    ensure!(
-        messages >= u64::from(plan.campaign_messages),
-        "the campaign was not accepted as a whole: {messages}"
-    );
-    platform.wait_until_final(before + messages, PATIENCE).await?;
-    let beside = latencies(platform, &beside, SECOND_ROUND).await?;
+    let recipients = plan.campaign_messages / requests;
+    let rush = Campaign { requests, first: first_of_rush, recipients, requests_per_second: 1e6 };
+    let (rush, open) = beside(plan, platform, &rush, (first_rush, RUSH_PER_SECOND)).await?;
 
-    report.otp =
-        Some(Otp { idle_p99_ms: milliseconds(&idle, 0.99), campaign_p99_ms: milliseconds(&beside, 0.99) });
+    report.otp = Some(Otp {
+        idle_p99_ms: milliseconds(&idle, 0.99),
+        campaign_p99_ms: milliseconds(&steady, 0.99),
+        rush_p99_ms: milliseconds(&rush, 0.99),
+    });
     report.note("otp p50 ms on an idle system", milliseconds(&idle, 0.5));
-    report.note("otp p50 ms beside the campaign", milliseconds(&beside, 0.5));
-    report.note("messages still open when the last otp had been sent", open?);
+    report.note("otp p50 ms beside a campaign at the offered rate", milliseconds(&steady, 0.5));
+    report.note("otp p50 ms beside a campaign that comes at once", milliseconds(&rush, 0.5));
+    report.note("messages of the latter still open when the last otp had been sent", open);
     Ok(())
+}
+
+/// The latencies of passwords beside a campaign, and how many messages were open when the last of them had been sent.
+async fn beside(
+    plan: &Plan,
+    platform: &Platform,
+    campaign: &Campaign,
+    (first, per_second): (u32, f64),
+) -> anyhow::Result<(Histogram<u64>, f64)> {
+    let before = accepted_so_far(platform).await?;
+    let target = platform.target();
+    let bodies = (0..campaign.requests)
+        .map(|number| bodies::bulk(Bulk::Advertisement, campaign.first + number, campaign.recipients))
+        .collect();
+    let pace =
+        Pace::Open { per_second: campaign.requests_per_second, requests: u64::from(campaign.requests) };
+    let (bulk, passwords, open) = tokio::join!(
+        send(&target, pace, CAMPAIGN_CONNECTIONS, bodies),
+        passwords(&target, plan.otps, first, per_second),
+        open_after(platform, f64::from(plan.otps) / per_second),
+    );
+    let (bulk, passwords) = (bulk?.count()?.messages, passwords?);
+    let wanted = u64::from(campaign.requests) * u64::from(campaign.recipients);
+    ensure!(bulk == wanted, "the campaign was not accepted as a whole: {bulk} of {wanted}");
+    platform.wait_until_final(before + bulk + passwords.count()?.messages, PATIENCE).await?;
+    Ok((latencies(platform, &passwords, first).await?, open?))
 }
 
 /// So many passwords, the first of this number.
@@ -81,10 +117,9 @@ pub(super) async fn passwords(
     Ok(run)
 }
 
-/// How many messages were open at about the time at which the last password was sent: shows that the campaign still ran.
-async fn open_when_done(plan: &Plan, platform: &Platform) -> anyhow::Result<f64> {
-    let duration = Duration::from_secs_f64(f64::from(plan.otps) / CAMPAIGN_PER_SECOND);
-    tokio::time::sleep_until(tokio::time::Instant::now() + duration).await;
+/// How many messages are open after so many seconds.
+async fn open_after(platform: &Platform, seconds: f64) -> anyhow::Result<f64> {
+    tokio::time::sleep_until(tokio::time::Instant::now() + Duration::from_secs_f64(seconds)).await;
     metric_max(&platform.metrics().read().await?, "kite_open_messages")
         .context("no kite_open_messages in /metrics")
 }
