@@ -165,6 +165,15 @@ struct Routed {
 }
 
 impl Router {
+    /// What it reads on for. Messages wait until it has seen these.
+    pub const AT_ONCE: [EventKind; 5] = [
+        EventKind::SendingAccepted,
+        EventKind::SendingReleased,
+        EventKind::SendingResumed,
+        EventKind::SendingCancelled,
+        EventKind::SendingPaused,
+    ];
+
     /// Routes these lots by this directory.
     pub fn new(lots: Lots, directory: Directory, open_work: Arc<dyn OpenWork>) -> Self {
         let directory_changes = directory.changes();
@@ -303,16 +312,9 @@ impl Router {
     /// Reads on; returns whether there may be more. First routes are not read here: they are the router's own, and folded when
     /// they are appended, or were read at its election.
     async fn read_on(&mut self, position: Position) -> Result<bool, WorkerError> {
-        let ours = [
-            EventKind::SendingAccepted,
-            EventKind::SendingReleased,
-            EventKind::SendingResumed,
-            EventKind::SendingCancelled,
-            EventKind::SendingPaused,
-        ];
         // Only a paused sending is waited for here until it is over.
         let ends = (!self.paused.is_empty()).then_some(EventKind::SendingCompleted);
-        let kinds = ours.into_iter().chain(ends);
+        let kinds = Self::AT_ONCE.into_iter().chain(ends);
         let (told, next) = self.lots.journal().read_told_and(position, PAGE, kinds, &OF_LOTS).await?;
         for told in &told {
             self.lots.note_told(told);

@@ -249,24 +249,24 @@ pub struct Tail<'a> {
 }
 
 /// How closely somebody follows what others write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attention {
     /// Reads all of it, and may hear of it a moment later.
     Steady,
-    /// Does something about each event at once.
-    Close,
+    /// Does something about each of these events at once, and may hear of the others a moment later.
+    Close(Filter),
 }
 
 /// For as long as it is kept, somebody follows the log.
 #[derive(Debug, Default)]
 pub struct Following {
-    _counted: Option<Arc<()>>,
+    _kept: Option<Arc<Attention>>,
 }
 
 impl Following {
-    /// One that is counted there.
-    pub(crate) fn counted_by(counter: &Arc<()>) -> Self {
-        Self { _counted: Some(Arc::clone(counter)) }
+    /// For as long as this is kept.
+    pub(crate) fn by(attention: Arc<Attention>) -> Self {
+        Self { _kept: Some(attention) }
     }
 }
 

@@ -14,6 +14,8 @@ pub struct Schema {
     pub name: &'static str,
     /// In their order; the number of those done is the shape. A step that was released is never changed.
     pub steps: &'static [&'static str],
+    /// Functions: every migration brings about these, which do the same for programs that know others.
+    pub functions: &'static str,
     /// What an instance may do.
     pub rights: Rights,
 }
@@ -93,6 +95,7 @@ impl Schema {
         for step in steps {
             transaction.batch_execute(step).await?;
         }
+        transaction.batch_execute(self.functions).await?;
         transaction.execute(&format!("UPDATE {schema}.shape SET number = $1"), &[&self.shape()]).await?;
         for role in instances {
             transaction.batch_execute(&self.grants(role)).await?;

@@ -165,6 +165,10 @@ pub struct Publisher {
 }
 
 impl Publisher {
+    /// Messages wait until it has seen these. What else it reads is about a later time.
+    pub const AT_ONCE: [EventKind; 3] =
+        [EventKind::MessagesRouted, EventKind::MessagesHeld, EventKind::SendingResumed];
+
     /// Reads on after `position`; the open lots up to there are for the [`crate::Sweeper`].
     pub fn new(feeder: QueueFeeder, position: Position) -> Self {
         let began_at = *feeder.journal().store().head().borrow();
@@ -174,14 +178,8 @@ impl Publisher {
 
     /// What is read: of what was handed over, only what was before this process.
     fn kinds(&self) -> impl Iterator<Item = EventKind> {
-        let ours = [
-            EventKind::MessagesRouted,
-            EventKind::RelayResponded,
-            EventKind::MessagesHeld,
-            EventKind::SendingResumed,
-        ];
         let before = (self.position < self.began_at).then_some(EventKind::MessagesSubmitted);
-        ours.into_iter().chain(before)
+        Self::AT_ONCE.into_iter().chain([EventKind::RelayResponded]).chain(before)
     }
 
     /// Reads on after this position, if it has not come that far: everything up to there is for the

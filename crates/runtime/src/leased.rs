@@ -6,8 +6,10 @@
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use kite_commands::lease::{Claim, LeaseHolder, TERM, Tenure};
+use kite_commands::router::Router;
 use kite_commands::{Step, TooOld, Worker, WorkerError, describe};
-use kite_event_store::{Attention, EventStore, Following};
+use kite_event_store::{Attention, EventStore, Filter, Following};
+use kite_relay::Publisher;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,8 +40,9 @@ impl Post {
     /// How closely it follows the log; none: only time moves it, or what it needs it reads itself.
     fn attention(self) -> Option<Attention> {
         match self {
-            // Messages wait until they have seen an event.
-            Self::Router | Self::Publisher => Some(Attention::Close),
+            // Messages wait until they have seen these.
+            Self::Router => Some(Attention::Close(Filter::kinds(Router::AT_ONCE))),
+            Self::Publisher => Some(Attention::Close(Filter::kinds(Publisher::AT_ONCE))),
             Self::Projector(_) => Some(Attention::Steady),
             Self::Adviser | Self::Timekeeper | Self::Settler | Self::Sealer => None,
         }

@@ -23,6 +23,7 @@ const TRIES: usize = 5;
 pub const SCHEMA: Schema = Schema {
     name: "kite_leases",
     steps: &[include_str!("postgres.sql")],
+    functions: "",
     rights: Rights { functions: "", tables: "kite_leases.leases", updated: "" },
 };
 

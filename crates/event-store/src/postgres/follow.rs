@@ -20,8 +20,6 @@ use crate::port::{Attention, Filter, Following, Page, Position, ReadError};
 use crate::queue::Queue;
 use crate::recent::Recent;
 
-/// How often the head is looked at although who listens has heard of nothing.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Before the server is tried again.
 const PAUSE: Duration = Duration::from_millis(200);
 /// Events that are read at once.
@@ -54,6 +52,7 @@ pub(super) struct Head {
 #[derive(Clone)]
 pub(super) struct Teller {
     pub(super) head: Arc<Head>,
+    followers: Followers,
     told: Arc<watch::Sender<Position>>,
 }
 
@@ -191,9 +190,9 @@ impl Head {
 }
 
 impl Teller {
-    pub(super) fn new(head: Arc<Head>) -> Self {
+    pub(super) fn new(head: Arc<Head>, followers: Followers) -> Self {
         let told = Arc::new(watch::Sender::new(head.recent.head()));
-        Self { head, told }
+        Self { head, followers, told }
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<Position> {
@@ -204,9 +203,10 @@ impl Teller {
     pub(super) fn push(&self, events: Vec<RecordedEvent>) {
         let Some(last) = events.last() else { return };
         self.head.note(last.into());
+        let are_waited_for = self.followers.wait_for(events.iter().map(|event| event.kind.as_str()));
         if self.head.recent.push_next(events) {
             self.tell(self.head.recent.head());
-        } else {
+        } else if are_waited_for {
             self.head.woken.notify_one();
         }
     }
@@ -227,39 +227,61 @@ impl Teller {
     }
 }
 
-/// Who follows the log in this process.
-#[derive(Default)]
-pub(super) struct Followers {
-    close: Arc<()>,
-    steady: Arc<()>,
-}
-
-/// The same, for whoever serves them.
-pub(super) struct WatchedFollowers {
-    close: Weak<()>,
-    steady: Weak<()>,
-}
+/// Who follows the log in this process. Cheap to clone.
+#[derive(Clone, Default)]
+pub(super) struct Followers(Arc<Mutex<Vec<Weak<Attention>>>>);
 
 impl Followers {
     pub(super) fn one_more(&self, attention: Attention) -> Following {
-        Following::counted_by(match attention {
-            Attention::Close => &self.close,
-            Attention::Steady => &self.steady,
-        })
+        let attention = Arc::new(attention);
+        let mut followers = self.0.lock();
+        followers.retain(|follower| follower.strong_count() > 0);
+        followers.push(Arc::downgrade(&attention));
+        Following::by(attention)
     }
 
-    pub(super) fn watched(&self) -> WatchedFollowers {
-        WatchedFollowers { close: Arc::downgrade(&self.close), steady: Arc::downgrade(&self.steady) }
+    fn is_any(&self, fits: impl Fn(&Attention) -> bool) -> bool {
+        self.0.lock().iter().filter_map(Weak::upgrade).any(|attention| fits(&attention))
+    }
+
+    /// Whether anybody reads all that is new.
+    fn are_there(&self) -> bool {
+        self.is_any(|_| true)
+    }
+
+    /// Whether anybody wants to know of something at once.
+    fn are_close(&self) -> bool {
+        self.is_any(|attention| matches!(attention, Attention::Close(_)))
+    }
+
+    /// Whether anybody does something at once about one of these kinds.
+    fn wait_for<'k>(&self, kinds: impl Iterator<Item = &'k str> + Clone) -> bool {
+        self.is_any(|attention| match attention {
+            Attention::Close(wanted) => kinds.clone().any(|kind| wanted.admits(kind)),
+            Attention::Steady => false,
+        })
     }
 }
 
-impl WatchedFollowers {
-    /// How closely the closest of them follows; none: nobody does.
-    fn closest(&self) -> Option<Attention> {
-        // The store counts as one.
-        let is_any = |counter: &Weak<()>| counter.strong_count() > 1;
-        let by_attention = [(&self.close, Attention::Close), (&self.steady, Attention::Steady)];
-        by_attention.into_iter().find(|(counter, _)| is_any(counter)).map(|(_, attention)| attention)
+/// What the server says of an append.
+struct Word<'w> {
+    /// Where the log ends; none: it says something else.
+    end: Option<Position>,
+    /// What was written, separated by spaces; empty: it does not say.
+    kinds: &'w str,
+}
+
+impl<'w> Word<'w> {
+    fn of(payload: &'w str) -> Self {
+        let (end, kinds) = payload.split_once(' ').unwrap_or((payload, ""));
+        Self { end: end.parse().ok(), kinds }
+    }
+
+    /// Whether something is to be read at once.
+    fn wakes(&self, head: &Head, followers: &Followers) -> bool {
+        // What this process writes itself is no news.
+        self.end.is_none_or(|end| head.is_news(end))
+            && (self.kinds.is_empty() || followers.wait_for(self.kinds.split(' ')))
     }
 }
 
@@ -319,9 +341,9 @@ pub(super) struct Follower {
     pub(super) connector: Connector,
     pub(super) queue: Arc<Queue>,
     pub(super) teller: Teller,
-    /// How often it looks while nobody follows closely.
+    /// How often it looks, whatever it hears.
     pub(super) look_every: Duration,
-    pub(super) followers: WatchedFollowers,
+    pub(super) followers: Followers,
 }
 
 impl Follower {
@@ -356,8 +378,7 @@ impl Follower {
             loop {
                 match poll_fn(|context| connection.poll_message(context)).await {
                     Some(Ok(AsyncMessage::Notification(news))) => {
-                        // What this process writes itself is no news.
-                        if news.payload().parse().map_or(true, |position| head.is_news(position)) {
+                        if Word::of(news.payload()).wakes(head, &self.followers) {
                             head.woken.notify_one();
                         }
                     }
@@ -393,8 +414,7 @@ impl Follower {
         };
         let mut listens = false;
         loop {
-            let attention = self.followers.closest();
-            let is_close = attention == Some(Attention::Close);
+            let is_close = self.followers.are_close();
             if listens != is_close {
                 // Each word wakes every process that listens.
                 let order = if is_close { "LISTEN kite_log" } else { "UNLISTEN kite_log" };
@@ -405,15 +425,14 @@ impl Follower {
                 }
             }
             // After the order: of what was written before it nobody tells.
-            let read = match attention {
-                Some(_) => self.read_on(client, &news).await,
-                None => self.look_on(client).await,
+            let read = match self.followers.are_there() {
+                true => self.read_on(client, &news).await,
+                false => self.look_on(client).await,
             };
             if let Err(error) = read {
                 return error;
             }
-            let pause = if listens { LOOK_EVERY } else { self.look_every };
-            let _ = timeout(pause, self.teller.head.woken.notified()).await;
+            let _ = timeout(self.look_every, self.teller.head.woken.notified()).await;
         }
     }
 
@@ -470,5 +489,34 @@ impl Follower {
         self.teller.head.until_durable(client, newest.position).await?;
         self.teller.pass_over(newest);
         Ok(newest.position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_says_where_the_log_ends_and_what_was_written() {
+        let all = [("17 a b", Some(17), "a b"), ("17", Some(17), ""), ("", None, ""), ("x a", None, "a")];
+        for (payload, end, kinds) in all {
+            let word = Word::of(payload);
+            assert_eq!((word.end, word.kinds), (end, kinds), "{payload}");
+        }
+    }
+
+    #[test]
+    fn only_who_does_something_at_once_is_waited_for() {
+        let followers = Followers::default();
+        assert!(!followers.are_there() && !followers.wait_for(["a"].into_iter()));
+        let steady = followers.one_more(Attention::Steady);
+        assert!(followers.are_there() && !followers.are_close() && !followers.wait_for(["a"].into_iter()));
+        let close = followers.one_more(Attention::Close(Filter::kinds(["a", "b"])));
+        assert!(followers.are_close());
+        assert!(followers.wait_for(["c", "b"].into_iter()) && !followers.wait_for(["c"].into_iter()));
+        let everything = followers.one_more(Attention::Close(Filter::everything()));
+        assert!(followers.wait_for(["c"].into_iter()));
+        drop((steady, close, everything));
+        assert!(!followers.are_there() && !followers.are_close(), "nobody follows any more");
     }
 }

@@ -63,8 +63,8 @@ pub struct PostgresOptions {
     pub readers: usize,
     /// A call that takes longer counts as lost.
     pub call_timeout: Duration,
-    /// How often it is looked what others have written, while nobody follows closely: so a process that no message waits for is not
-    /// woken by each event.
+    /// How often it is looked what others have written, beside what somebody follows closely: so a process that no message waits for
+    /// is not woken by each event.
     pub look_every: Duration,
 }
 
@@ -89,6 +89,7 @@ impl PostgresOptions {
 pub const SCHEMA: Schema = Schema {
     name: "kite_log",
     steps: &[include_str!("log.sql")],
+    functions: include_str!("functions.sql"),
     rights: Rights { functions: "kite_log.append, kite_log.position_before", tables: "", updated: "" },
 };
 
@@ -179,7 +180,8 @@ impl PostgresEventStore {
         let head = Arc::new(Head::new(log_id, newest, disk.clone(), options.recent_bytes_max));
         let reading = connector.clone().by_index();
         let pool = reading.pool(options.readers)?;
-        let teller = Teller::new(Arc::clone(&head));
+        let followers = Followers::default();
+        let teller = Teller::new(Arc::clone(&head), followers.clone());
         let told = teller.subscribe();
         let last_urgent = writer::LastUrgent::default();
         let writer = |line| {
@@ -187,13 +189,12 @@ impl PostgresEventStore {
             writer::Writer::new(connector, pool, queue, line, last_urgent.clone(), teller.clone(), &options)
         };
         let writers = write(Arc::clone(&queue), writer(Line::Ordinary), writer(Line::Front));
-        let followers = Followers::default();
         let follower = follow::Follower {
             connector: reading,
             queue: Arc::clone(&queue),
             teller,
             look_every: options.look_every,
-            followers: followers.watched(),
+            followers: followers.clone(),
         };
         let running = Running { writers: tokio::spawn(writers), follower: tokio::spawn(follower.run()) };
         Ok(Self { log_id, queue, pool, head, told, followers, running: Mutex::new(Some(running)) })

@@ -138,7 +138,8 @@ async fn what_was_read_or_told_survives_a_crash_although_its_writer_did_not_wait
             Way::Told | Way::ToldHowFar => open(&database.url()).await,
             _ => open_unlooking(&server, &database).await,
         };
-        let _following = matches!(way, Way::Told).then(|| store.follow(Attention::Close));
+        let _following =
+            matches!(way, Way::Told).then(|| store.follow(Attention::Close(Filter::everything())));
         // Nobody has written that much; whoever asks for it learns nothing of what is there.
         assert!(store.read_all(u64::MAX, 1, &Filter::everything()).await.unwrap().events.is_empty());
         assert!(store.read_kept(u64::MAX / 4, 1).await.unwrap().events.is_empty());

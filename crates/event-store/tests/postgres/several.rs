@@ -1,11 +1,16 @@
 //! Several processes on one log.
 
-use kite_event_store::{AppendError, Attention, EventStore, Expected, Filter, PostgresEventStore};
+use kite_event_store::postgres::{PostgresOptions, SCHEMA};
+use kite_event_store::{
+    AppendError, Attention, EventStore, Expected, Filter, PostgresEventStore, StreamAppend,
+};
+use kite_testkit::postgres::Database;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinSet;
 
 use crate::support::{append, append_one, log_of};
-use crate::{database, open, until_head};
+use crate::{PATIENCE, database, open, options, server, until_head};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn positions_have_no_gaps_and_nothing_appears_behind_a_reader_however_many_write() {
@@ -111,8 +116,17 @@ async fn however_closely_a_process_follows_it_hears_of_all_that_others_write() {
     let (store, other) = (open(&database.url()).await, open(&database.url()).await);
     let everything = Filter::everything();
     let mut position = 0;
-    for attention in [None, Some(Attention::Steady), Some(Attention::Close), None] {
-        let _following = attention.map(|attention| store.follow(attention));
+    let close = |filter| Some(Attention::Close(filter));
+    let degrees = [
+        None,
+        Some(Attention::Steady),
+        close(Filter::everything()),
+        // Of what nobody waits for it hears all the same.
+        close(Filter::kinds(["of-another-kind"])),
+        None,
+    ];
+    for attention in degrees {
+        let _following = attention.clone().map(|attention| store.follow(attention));
         for number in position..position + 20 {
             append_one(&other, append("a", Expected::Any, [number])).await.unwrap();
         }
@@ -123,4 +137,75 @@ async fn however_closely_a_process_follows_it_hears_of_all_that_others_write() {
         let end = store.read_told(position, 100, &everything).await.unwrap();
         assert_eq!((end.events.len(), end.next), (0, position));
     }
+}
+
+fn of_kind(kind: &str, number: u64) -> StreamAppend {
+    let mut one = append("a", Expected::Any, [number]);
+    one.events[0].kind = kind.into();
+    one
+}
+
+/// One that hears of others only by what it is woken by.
+async fn open_unlooking(database: &Database) -> PostgresEventStore {
+    let look_every = Duration::from_secs(3_600);
+    PostgresEventStore::open(PostgresOptions { look_every, ..options(&database.url()) }).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_somebody_waits_for_is_told_at_once_with_all_before_it() {
+    let database = database().await;
+    let (store, other) = (open_unlooking(&database).await, open(&database.url()).await);
+    let _following = store.follow(Attention::Close(Filter::kinds(["Awaited", "AlsoAwaited"])));
+    let mut number = 0;
+    // It listens from its next look on.
+    let is_heard = async {
+        while *store.head().borrow() == 0 {
+            number += 1;
+            append_one(&store, of_kind("Awaited", number)).await.unwrap();
+        }
+    };
+    tokio::time::timeout(PATIENCE, is_heard).await.unwrap();
+    for kind in ["Awaited", "AlsoAwaited"] {
+        number += 1;
+        append_one(&other, of_kind("Happened", number)).await.unwrap();
+        number += 1;
+        let awaited = append_one(&other, of_kind(kind, number)).await.unwrap();
+        until_head(&store, awaited.position).await;
+    }
+    // Its own, after some that it has not read.
+    append_one(&other, of_kind("Happened", number + 1)).await.unwrap();
+    let own = append_one(&store, of_kind("Awaited", number + 2)).await.unwrap();
+    until_head(&store, own.position).await;
+    assert_eq!(log_of(&store).await, log_of(&other).await);
+}
+
+#[tokio::test]
+async fn a_log_whose_functions_are_those_of_an_earlier_program_is_followed_too() {
+    let database = database().await;
+    let says_kinds =
+        "SELECT pg_get_functiondef('kite_log.append'::regproc) LIKE '%string_agg(DISTINCT e.kind%'";
+    database
+        .execute(
+            "DO $$ BEGIN EXECUTE regexp_replace(pg_get_functiondef('kite_log.append'::regproc),
+                'SELECT string_agg.*? END\\);', 'PERFORM pg_notify(''kite_log'', head_now::text);'); END $$",
+        )
+        .await;
+    assert!(!database.is_so(says_kinds).await);
+    let (store, other) = (open_unlooking(&database).await, open(&database.url()).await);
+    let _following = store.follow(Attention::Close(Filter::kinds(["Awaited"])));
+    let mut number = 0;
+    let is_heard = async {
+        while *store.head().borrow() == 0 {
+            number += 1;
+            append_one(&store, of_kind("Awaited", number)).await.unwrap();
+        }
+    };
+    tokio::time::timeout(PATIENCE, is_heard).await.unwrap();
+    // It does not say what was written: that may be something.
+    let appended = append_one(&other, of_kind("Happened", number + 1)).await.unwrap();
+    until_head(&store, appended.position).await;
+    SCHEMA.migrate(&server(&database.url()), &[]).await.unwrap();
+    assert!(database.is_so(says_kinds).await, "a migration brings the functions of this program");
+    let appended = append_one(&other, of_kind("Awaited", number + 2)).await.unwrap();
+    until_head(&store, appended.position).await;
 }

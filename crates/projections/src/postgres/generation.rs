@@ -11,6 +11,7 @@ use crate::register::Registered;
 pub const SCHEMA: Schema = Schema {
     name: "kite_read_models",
     steps: &[include_str!("read_models.sql")],
+    functions: "",
     rights: Rights {
         functions: "",
         tables: "",
