@@ -143,6 +143,11 @@ impl Head {
         position > self.recent.head().max(self.expected.load(Ordering::Acquire))
     }
 
+    /// Whoever follows the log looks again.
+    pub(super) fn look_again(&self) {
+        self.woken.notify_one();
+    }
+
     fn note_durable(&self, position: Position) {
         self.durable.fetch_max(position, Ordering::AcqRel);
     }
@@ -207,7 +212,7 @@ impl Teller {
         if self.head.recent.push_next(events) {
             self.tell(self.head.recent.head());
         } else if are_waited_for {
-            self.head.woken.notify_one();
+            self.head.look_again();
         }
     }
 
@@ -379,7 +384,7 @@ impl Follower {
                 match poll_fn(|context| connection.poll_message(context)).await {
                     Some(Ok(AsyncMessage::Notification(news))) => {
                         if Word::of(news.payload()).wakes(head, &self.followers) {
-                            head.woken.notify_one();
+                            head.look_again();
                         }
                     }
                     Some(Ok(_)) => {}

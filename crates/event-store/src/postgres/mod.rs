@@ -349,7 +349,10 @@ impl EventStore for PostgresEventStore {
     }
 
     fn follow(&self, attention: Attention) -> Following {
-        self.followers.one_more(attention)
+        let following = self.followers.one_more(attention);
+        // From now on it listens for other things.
+        self.head.look_again();
+        following
     }
 
     fn count_after(&self, after: Position) -> u64 {

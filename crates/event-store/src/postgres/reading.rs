@@ -75,14 +75,13 @@ const CORRELATION: &str = concat!(
 
 /// Everything up to `$2` positions further, and, told with each, where the log ends.
 const PAGE: &str = concat!(
-    "WITH ends AS MATERIALIZED (SELECT position AS head FROM kite_log.head), found AS MATERIALIZED (
-         SELECT e.* FROM kite_log.events e
+    "SELECT page.*, head.position AS head FROM kite_log.head LEFT JOIN LATERAL (SELECT * FROM (
+         SELECT ",
+    columns!(),
+    ", (sum(octet_length(e.data) + 200) OVER (ORDER BY e.position))::bigint AS weight FROM kite_log.events e
          WHERE e.position > $1 AND e.position <= $1 + $2 AND ($5::text[] IS NULL OR e.kind = ANY ($5))
-         ORDER BY e.position LIMIT $3), weighed AS (",
-    weighed!("position"),
-    "), few AS (SELECT * FROM weighed WHERE weight - octet_length(data) <= $4),
-     cut AS (SELECT (SELECT count(*) FROM few) < (SELECT count(*) FROM found) OR (SELECT count(*) FROM found) = $3 AS is_cut)
-     SELECT few.*, ends.head, cut.is_cut FROM ends CROSS JOIN cut LEFT JOIN few ON true ORDER BY few.position"
+         ORDER BY e.position LIMIT $3) AS weighed
+     WHERE weight - octet_length(data) <= $4) AS page ON true ORDER BY page.position"
 );
 
 const TAILS: &str = concat!(
@@ -166,6 +165,12 @@ fn all_readable(events: Vec<KeptEvent>) -> Result<Vec<RecordedEvent>, ReadError>
     events.into_iter().map(|kept| kept.event.map_err(ReadError::Unreadable)).collect()
 }
 
+/// Whether there may be more than the events of an answer, of which so many were wanted.
+fn is_cut(events: &[Row], wanted: i64) -> bool {
+    let weight = events.last().map_or(0, |last| last.get::<_, i64>("weight"));
+    events.len() as i64 == wanted || weight + EVENT_OVERHEAD_BYTES as i64 > ANSWER_BYTES
+}
+
 /// Reads on and on, from where the last event was, until there are `limit` or no more.
 async fn in_answers(
     client: &Client,
@@ -180,10 +185,8 @@ async fn in_answers(
         let after = signed(events.last().map_or(after, &place));
         let wanted = (limit - events.len()).min(ANSWER_EVENTS) as i64;
         let rows = rows(client, sql, &[of, &after, &wanted, &ANSWER_BYTES]).await?;
-        let (count, weight) = (rows.len(), rows.last().map_or(0, |row| row.get::<_, i64>("weight")));
         events.extend(rows.iter().map(kept));
-        let is_cut = count as i64 == wanted || weight + EVENT_OVERHEAD_BYTES as i64 > ANSWER_BYTES;
-        if count == 0 || !is_cut {
+        if !is_cut(&rows, wanted) {
             break;
         }
     }
@@ -315,9 +318,11 @@ impl<'f> Asked<'f> {
         let Some(first) = rows.first() else {
             return (KeptPage { events: Vec::new(), next: after }, 0);
         };
-        let (head, is_cut) = (first.get::<_, i64>("head"), first.get::<_, bool>("is_cut"));
-        let is_event = |row: &&Row| row.get::<_, Option<i64>>(0).is_some();
-        let events: Vec<KeptEvent> = rows.iter().filter(is_event).map(kept).collect();
+        let head = first.get::<_, i64>("head");
+        // Without an event there is one row, which says where the log ends.
+        let rows = if first.get::<_, Option<i64>>(0).is_some() { rows } else { &[] };
+        let is_cut = is_cut(rows, self.wanted);
+        let events: Vec<KeptEvent> = rows.iter().map(kept).collect();
         let looked_up_to = head.min(self.from.saturating_add(self.looked_at)) as u64;
         let next = match events.last() {
             Some(last) if is_cut => last.position,
