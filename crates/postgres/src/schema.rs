@@ -36,8 +36,8 @@ impl Schema {
         self.steps.len() as i32
     }
 
-    /// Makes or updates the schema as the owner of the database, and lets `instances` (roles) use it. What was done before is
-    /// left alone.
+    /// Makes or updates the schema as the owner of the database, and lets `instances` (roles) use it. Steps that were done before
+    /// are left alone; functions become those of this program.
     ///
     /// # Errors
     /// See [`OpenError`].
