@@ -71,7 +71,9 @@ fn commands(options: &TestOptions) -> Vec<Command> {
     let mut documentation = cargo();
     documentation.args(["test", "--quiet", "--doc", "--workspace"]);
     let mut in_postgres = cargo();
-    in_postgres.args(["nextest", "run", "-p", "kite-projections"]);
+    // With everything as it was built for all tests; those of PostgreSQL alone have run.
+    let again = "package(kite-projections) and test(/^tests::/) and not test(/^tests::postgres::/)";
+    in_postgres.args(["nextest", "run", "--workspace", "-E", again]);
     vec![documentation, tests, read_models_in_postgres(in_postgres), short_cluster()]
 }
 

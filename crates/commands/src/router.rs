@@ -243,6 +243,7 @@ impl Router {
             EventKind::SendingReleased,
             EventKind::SendingResumed,
             EventKind::MessagesRouted,
+            EventKind::RoutesClaimed,
         ]);
         let mut position = memory.position;
         loop {
@@ -252,6 +253,7 @@ impl Router {
             for told in told {
                 match &told.event {
                     Event::MessagesRouted(routed) => self.ledger.evolve(routed),
+                    Event::RoutesClaimed(claim) => self.ledger.evolve_claim(claim),
                     other => self.note(other).await?,
                 }
             }
@@ -285,6 +287,8 @@ impl Router {
         self.read_carries(self.carries_read, appended.position).await?;
         self.carries_read = appended.position;
         let elected = Fence { stream: election::STREAM, version: appended.version };
+        // What the router before has claimed and not told. If that does not succeed, another election tries again.
+        self.lots.finish_claim(&elected, &self.actor).await.map_err(WorkerError::retry)?;
         self.elected = Some(elected);
         tracing::debug!(term = elected.version, "this router gives first routes from now on");
         Ok(true)
@@ -292,13 +296,15 @@ impl Router {
 
     /// Reads the carries of routes that the read model has parked, and of all that came after them.
     async fn read_carries(&mut self, after: Position, until: Position) -> Result<(), WorkerError> {
-        let filter = Filter::kinds([EventKind::MessagesRouted]);
+        let filter = Filter::kinds([EventKind::MessagesRouted, EventKind::RoutesClaimed]);
         let mut position = after;
         while position < until {
             let (told, next) = self.lots.journal().read_all(position, PAGE, &filter).await?;
             for told in told.iter().filter(|told| told.recorded.position <= until) {
-                if let Event::MessagesRouted(routed) = &told.event {
-                    self.ledger.evolve(routed);
+                match &told.event {
+                    Event::MessagesRouted(routed) => self.ledger.evolve(routed),
+                    Event::RoutesClaimed(claim) => self.ledger.evolve_claim(claim),
+                    _ => {}
                 }
             }
             if next == position {
@@ -440,7 +446,7 @@ impl Router {
     }
 
     #[tracing::instrument(level = "debug", skip_all, fields(lots = next.len()))]
-    async fn route(&mut self, next: Vec<Next>, elected: Fence) -> Result<(), WorkerError> {
+    async fn route(&mut self, next: Vec<Next>, mut elected: Fence) -> Result<(), WorkerError> {
         use AppendError::{Busy, TooLarge, Unavailable};
         let directory = self.directory.snapshot();
         let now = self.lots.journal().now();
@@ -448,7 +454,7 @@ impl Router {
         let ids: Vec<LotId> = next.iter().map(|next| next.lot).collect();
         let answers = self
             .lots
-            .change_together(&elected, &ids, &self.actor, |_, lot, sending| {
+            .change_together(&mut elected, &ids, &self.actor, |_, lot, sending| {
                 if sending.is_cancelled {
                     return (lot.cancel(), Routed { event: None, blocked: Vec::new(), is_paused: false });
                 }
@@ -463,6 +469,7 @@ impl Router {
                 )
             })
             .await;
+        self.elected = Some(elected);
         for misfit in ledger.take_misfits() {
             metrics::counter!("kite_split_restarts_total").increment(1);
             tracing::error!(%misfit, "the place of a split is none of its sequence: it begins anew, and is not exact over this");

@@ -8,7 +8,7 @@ use serde_json::Value;
 use smol_str::SmolStr;
 
 use crate::contact::{ContactDeleted, ContactsSaved, GroupDeleted, GroupMembersChanged, GroupSaved};
-use crate::election::RouterElected;
+use crate::election::{RouterElected, RoutesClaimed};
 use crate::instance::{InstanceCopied, InstanceReleased, InstanceSettled};
 use crate::keys::{KeysUsed, OperatorKeyIssued, OperatorKeyRevoked, Scopes};
 use crate::lot::{
@@ -277,6 +277,9 @@ events! {
     LogSealed = "log-sealed" v 1 in "log-seals",
     /// From here on this router assigns first routes, and none before it does.
     RouterElected = "router-elected" v 1 in "router",
+    /// First routes that lots are told of from now on, and nobody gives others before all of them were. Only where the
+    /// event store cannot append to several streams at once: the splits are exact in the order of these events.
+    RoutesClaimed = "routes-claimed" v 1 in "router",
     /// From here on this log is a copy of another, which may still be in use: nothing is handed over.
     InstanceCopied = "instance-copied" v 1 in "instance",
     /// The operator's word that the original is dead.

@@ -126,6 +126,8 @@ pub enum Mutation {
     FenceIgnored,
     /// An intent counts as unanswered as soon as another process finds it.
     UnansweredTooEarly,
+    /// A router does not tell what the one before has claimed.
+    ClaimNotFinished,
     /// A relay is called although the time of the intent is over.
     CallAfterItsTime,
     /// A process keeps its own view of a relay, whatever others have found out.

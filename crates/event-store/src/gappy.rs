@@ -107,6 +107,10 @@ impl<S: EventStore> EventStore for GappyEventStore<S> {
             .collect()
     }
 
+    fn is_atomic_over_streams(&self) -> bool {
+        self.inner.is_atomic_over_streams()
+    }
+
     fn positions_have_no_gaps(&self) -> bool {
         self.gaps == Gaps::Absent
     }

@@ -28,5 +28,7 @@ pub use port::{
     KeptPage, LogIndex, Page, Position, ReadError, StreamAppend, Tail, Urgency,
 };
 pub use postgres::PostgresEventStore;
+pub use queue::weight_bytes;
+pub use recent::Recent;
 pub use sqlite::SqliteEventStore;
 pub use trace_parent::TraceParent;

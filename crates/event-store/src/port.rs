@@ -49,7 +49,7 @@ pub enum BatchMode {
     /// and may be written at the same time.
     Guarded,
     /// All of them are appended, or none: then the others get [`AppendError::NotTried`]. An append without events is
-    /// a condition for all.
+    /// a condition for all. Not every engine can ([`EventStore::is_atomic_over_streams`]).
     Atomic,
 }
 
@@ -114,6 +114,9 @@ pub enum AppendError {
     /// The store cannot be reached at the moment; nothing was written. Try later.
     #[error("the event store cannot be reached")]
     Unavailable(#[source] SharedError),
+    /// All or none, over several streams, is more than this engine can ([`EventStore::is_atomic_over_streams`]); nothing was written.
+    #[error("the event store cannot append to several streams at once")]
+    NotAtomic,
     /// Larger than the store accepts; nothing was written.
     #[error("an append of {bytes} bytes is over the limit of {limit}")]
     TooLarge {
@@ -286,6 +289,12 @@ impl Following {
 pub trait EventStore: Send + Sync + 'static {
     /// Appends. One result for each [`StreamAppend`], in their order.
     async fn append(&self, batch: Batch) -> Vec<Result<Appended, AppendError>>;
+
+    /// Whether the appends of a batch go into the log in its order, and [`BatchMode::Atomic`] holds over several streams. Where it does not, only a
+    /// single append is atomic, and a batch of more that is to be is refused.
+    fn is_atomic_over_streams(&self) -> bool {
+        true
+    }
 
     /// Whether every position up to the newest has an event: if one is missing, it was removed.
     fn positions_have_no_gaps(&self) -> bool {

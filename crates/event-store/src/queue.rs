@@ -47,7 +47,7 @@ pub(crate) const EVENT_OVERHEAD_BYTES: usize = 200;
 pub(crate) type Answer = Vec<Result<Appended, AppendError>>;
 
 /// The data of an append in bytes, and the overhead of keeping it.
-pub(crate) fn weight_bytes(append: &StreamAppend) -> usize {
+pub fn weight_bytes(append: &StreamAppend) -> usize {
     append.events.iter().map(|event| event.data.len() + EVENT_OVERHEAD_BYTES).sum()
 }
 

@@ -54,7 +54,7 @@ impl PageBuilder {
 }
 
 /// A bounded ring of the newest commits.
-pub(crate) struct Recent {
+pub struct Recent {
     ring: RwLock<Ring>,
     bytes_max: usize,
 }
@@ -106,12 +106,12 @@ impl Commit {
 
 impl Recent {
     /// Empty, of a log that ends at `head`.
-    pub(crate) fn new(head: Position, bytes_max: usize) -> Self {
+    pub fn new(head: Position, bytes_max: usize) -> Self {
         Self { ring: RwLock::new(Ring::after(head)), bytes_max }
     }
 
     /// Adds what was just made durable. Drops the oldest commits beyond the limit; the newest stays.
-    pub(crate) fn push(&self, events: Vec<RecordedEvent>) {
+    pub fn push(&self, events: Vec<RecordedEvent>) {
         let mut ring = self.ring.write();
         let dropped = ring.push(events, self.bytes_max);
         drop(ring);
@@ -136,7 +136,7 @@ impl Recent {
     }
 
     /// Begins anew if the log has come further than is known here: nothing up to there is in memory.
-    pub(crate) fn begin_after(&self, position: Position) {
+    pub fn begin_after(&self, position: Position) {
         let mut ring = self.ring.write();
         if position > ring.head {
             *ring = Ring::after(position);
@@ -149,7 +149,7 @@ impl Recent {
     }
 
     /// The page after `after`, if the ring reaches back that far.
-    pub(crate) fn page(&self, after: Position, limit: usize, filter: &Filter) -> Option<Page> {
+    pub fn page(&self, after: Position, limit: usize, filter: &Filter) -> Option<Page> {
         let mut builder = PageBuilder::new(after, limit);
         for events in self.commits_after(after, limit)? {
             let start = events.partition_point(|event| event.position <= after);
@@ -165,6 +165,20 @@ impl Recent {
             }
         }
         Some(builder.finish())
+    }
+
+    /// How many events are after a position, if the ring reaches back that far.
+    pub fn count_after(&self, after: Position) -> Option<u64> {
+        let ring = self.ring.read();
+        if after < ring.before {
+            return None;
+        }
+        let start = ring.commits.partition_point(|commit| commit.last() <= after);
+        let count = |commit: &Commit| {
+            let known = commit.events.partition_point(|event| event.position <= after);
+            (commit.events.len() - known) as u64
+        };
+        Some(ring.commits.range(start..).map(count).sum())
     }
 
     /// The commits that a page can come from. The lock is held only for that.

@@ -41,6 +41,9 @@ pub struct Setup {
     /// The log is on another machine: positions have gaps, and a process learns late how far the log has come.
     #[serde(default, skip_serializing_if = "is_default")]
     pub remote_log: bool,
+    /// The log writes to one stream at a time: nothing over several is atomic, nor in order.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub streams_apart: bool,
     /// How many processes work on the log.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub nodes: u8,

@@ -31,6 +31,7 @@ fn hunt(mutation: Mutation) -> Hunt {
         | Mutation::RateTimesNodes
         | Mutation::UnansweredTooEarly => nodes(1_000),
         Mutation::FenceIgnored | Mutation::BreakerNotFollowed => nodes(4_000),
+        Mutation::ClaimNotFinished => nodes(1_000),
         Mutation::OptOutCheckOnlyAtAcceptance
         | Mutation::CancelIgnoredAtHandover
         | Mutation::AcknowledgeBeforeAppend

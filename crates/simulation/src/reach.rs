@@ -12,6 +12,7 @@ use kite_event_store::RecordedEvent;
 use smol_str::SmolStr;
 use std::collections::{BTreeMap, BTreeSet};
 use strum::{IntoStaticStr, VariantArray};
+use uuid::Uuid;
 
 use crate::relays::{Question, QuestionFault};
 
@@ -129,6 +130,10 @@ pub enum Situation {
     AppendStalled,
     /// Another router is elected than before.
     RouterTookOver,
+    /// A router tells a lot what another has claimed.
+    ClaimToldByNext,
+    /// A lot changes between the claim of its routes and the word of it.
+    ClaimOvertaken,
     /// A relay is not called, because the time of the call is over.
     CallLetBe,
     /// A read model parks an event whose row cannot be written.
@@ -195,7 +200,7 @@ impl Situation {
     pub fn times_min(self) -> u64 {
         match self {
             several if several.is_of_several() => 0,
-            Self::SecondCallNotTaken | Self::ParkedMatched | Self::Abandoned => 0,
+            Self::SecondCallNotTaken | Self::ParkedMatched | Self::Abandoned | Self::ClaimOvertaken => 0,
             Self::StandingUnanswered
             | Self::StandingAnsweredLate
             | Self::StandingRefused
@@ -212,7 +217,8 @@ impl Situation {
             | Self::SenderEnded
             | Self::SenderExpired
             | Self::AddressTaken
-            | Self::AppendAnswerLost => 1,
+            | Self::AppendAnswerLost
+            | Self::ClaimToldByNext => 1,
             _ => 4,
         }
     }
@@ -253,6 +259,7 @@ impl Reached {
         let mut reader = Reader::default();
         for one in log {
             if let Ok(event) = Event::from_json(&one.kind, one.schema_version, &one.data) {
+                reader.claims(self, one.id, &event);
                 reader.fold(self, &one.stream, event);
             }
         }
@@ -284,9 +291,37 @@ struct Reader {
     splits: BTreeMap<String, String>,
     /// The router that was elected last.
     router: Option<SmolStr>,
+    /// How many were.
+    elections: u64,
+    /// Routes that are claimed and not told: how many, and by which router.
+    claimed: BTreeMap<Uuid, (usize, u64)>,
 }
 
 impl Reader {
+    /// What becomes of claims.
+    fn claims(&mut self, reached: &mut Reached, id: Uuid, event: &Event) {
+        let messages = |routed: &MessagesRouted| -> usize {
+            routed.routes.iter().map(|route| route.messages.len()).sum()
+        };
+        match event {
+            Event::RoutesClaimed(claim) => {
+                let lots = claim.lots.iter().map(|lot| (lot.event, (messages(&lot.routed), self.elections)));
+                self.claimed.extend(lots);
+            }
+            Event::RouterElected(_) => self.elections += 1,
+            Event::MessagesRouted(routed) => {
+                let Some((claimed, elections)) = self.claimed.remove(&id) else { return };
+                if elections != self.elections {
+                    reached.count(Situation::ClaimToldByNext);
+                }
+                if messages(routed) != claimed {
+                    reached.count(Situation::ClaimOvertaken);
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn fold(&mut self, reached: &mut Reached, stream: &str, event: Event) {
         match event {
             Event::LotAccepted(lot) => {

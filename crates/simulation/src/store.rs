@@ -41,6 +41,8 @@ pub(crate) struct FaultyStore {
     upgrade: Arc<Upgrade>,
     /// The process is older than what others write.
     is_behind: AtomicBool,
+    /// It writes to one stream at a time.
+    has_streams_apart: bool,
 }
 
 /// How late a process learns of an append, of its own too.
@@ -60,7 +62,13 @@ impl FaultyStore {
             heals: AtomicU32::new(0),
             upgrade,
             is_behind: AtomicBool::new(false),
+            has_streams_apart: false,
         }
+    }
+
+    /// Nothing over several streams is atomic, nor in order.
+    pub(crate) fn with_streams_apart(self) -> Self {
+        Self { has_streams_apart: true, ..self }
     }
 
     /// Its process learns late how far the log has come.
@@ -89,8 +97,42 @@ impl FaultyStore {
 
     /// Into the log.
     async fn write(&self, batch: Batch) -> Vec<Result<Appended, AppendError>> {
+        if self.has_streams_apart && batch.appends.len() > 1 {
+            return self.write_apart(batch).await;
+        }
         let answers = self.inner.append(batch).await;
         self.inner.tell_head();
+        answers
+    }
+
+    /// One after the other in any order, and others come between; a process that dies leaves the rest out.
+    async fn write_apart(&self, batch: Batch) -> Vec<Result<Appended, AppendError>> {
+        let Batch { mode, urgency, appends } = batch;
+        let count = appends.len();
+        if mode == BatchMode::Atomic {
+            return vec![Err(AppendError::NotAtomic); count];
+        }
+        let mut left: Vec<(usize, StreamAppend)> = appends.into_iter().enumerate().collect();
+        let mut answers = vec![Err(AppendError::NotTried); count];
+        while !left.is_empty() {
+            let is_guard = mode == BatchMode::Guarded && left.len() == count;
+            let mut next = if is_guard { 0 } else { self.sim.below(left.len() as u64) as usize };
+            // Those to one stream stay in their order.
+            let stream = &left[next].1.stream;
+            next = left.iter().position(|(_, append)| append.stream == *stream).unwrap_or(next);
+            let (place, append) = left.remove(next);
+            let single = Batch { mode: BatchMode::Independent, urgency, appends: vec![append] };
+            let mut answer = self.inner.append(single).await;
+            self.inner.tell_head();
+            answers[place] = answer.pop().unwrap_or(Err(AppendError::AnswerLost));
+            if is_guard && answers[place].is_err() {
+                break;
+            }
+            self.sim.some_yields().await;
+            if self.sim.per_cent(5) {
+                self.sim.sleep_ms(self.sim.below(60)).await;
+            }
+        }
         answers
     }
 
@@ -287,6 +329,10 @@ impl EventStore for FaultyStore {
 
     fn count_after(&self, after: Position) -> u64 {
         self.inner.count_after(after)
+    }
+
+    fn is_atomic_over_streams(&self) -> bool {
+        !self.has_streams_apart
     }
 
     fn positions_have_no_gaps(&self) -> bool {

@@ -40,6 +40,11 @@ impl From<AppendError> for Problem {
                     "What is to be recorded has {bytes} bytes; the log takes {limit}. Nothing was written."
                 ),
             ),
+            // Nobody asks an engine for what it says that it cannot do.
+            AppendError::NotAtomic => {
+                tracing::error!(error = describe(&error), "an append was refused");
+                Self::new(Code::Internal, "What was asked for cannot be recorded.")
+            }
             AppendError::AnswerLost => Self::new(Code::AnswerLost, "The answer of the log was lost."),
             AppendError::Stopped(reason) => {
                 if is_due("stopped") {

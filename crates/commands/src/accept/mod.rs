@@ -401,8 +401,11 @@ impl Acceptance {
             cause: cause.clone(),
             events: vec![sealed.clone().into()],
         };
-        entries.push((self.journal().next_id(), seal));
         let urgency = urgency_of(sealed.class);
+        if !self.journal().store().is_atomic_over_streams() && !entries.is_empty() {
+            self.write_lots(urgency, std::mem::take(&mut entries)).await?;
+        }
+        entries.push((self.journal().next_id(), seal));
         let written = self.journal().append_as(urgency, BatchMode::Atomic, entries).await;
         let mut position = 0;
         for kept in written {

@@ -20,17 +20,16 @@ use crate::tries::Tries;
 pub struct Fence {
     /// The stream.
     pub stream: &'static str,
-    /// How many events it holds.
+    /// How many events it holds. What is written behind it may be noted there: it grows by that.
     pub version: u64,
 }
 
 /// Whether the changes of several lots depend on each other.
-#[derive(Clone, Copy)]
 enum Together<'f> {
     /// Each stands alone.
     Not,
     /// All or none, and only if the fence holds.
-    Behind(&'f Fence),
+    Behind(&'f mut Fence),
 }
 
 /// A lot whose events are on their way into the log: its place among those asked for, the lot, the answer, and the span of it.
@@ -123,12 +122,13 @@ impl Lots {
     }
 
     /// [`Lots::change`] for decisions that build on each other: the events of all lots are in the log, or none, and
-    /// only if the fence holds ([`LotsError::Fenced`]). It goes ahead of what is ordinary: nothing more urgent can be decided before. Tried
+    /// only if the fence holds ([`LotsError::Fenced`]). Where the log cannot write to several lots at once, first routes are claimed
+    /// and then told ([`kite_domain::election`]). It goes ahead of what is ordinary: nothing more urgent can be decided before. Tried
     /// once: if another process has changed one of the lots, the result for all that were to be changed is
     /// [`LotsError::Contended`].
     pub async fn change_together<T>(
         &self,
-        fence: &Fence,
+        fence: &mut Fence,
         ids: &[LotId],
         actor: &SmolStr,
         mut decide: impl FnMut(usize, &Lot, &SealedSending) -> (Vec<Event>, T),
@@ -171,9 +171,10 @@ impl Lots {
         };
         let mut opened = self.open_all(ids, places).await;
         // Who follows the log closely has been told of most lots, and learns by a conflict if one of them was old.
+        // Routes that are claimed are told in any case: what they are decided on is read.
         let mut kept = match together {
-            Together::Not => Kept::MayBeOld,
-            Together::Behind(_) => Kept::Counts,
+            Together::Behind(_) if self.is_atomic() => Kept::Counts,
+            Together::Not | Together::Behind(_) => Kept::MayBeOld,
         };
         loop {
             self.read_on(ids, &mut opened, kept).await;
@@ -195,12 +196,19 @@ impl Lots {
             Together::Behind(fence) => {
                 // Nothing more urgent can be decided before.
                 let urgency = urgency.max(Urgency::Ahead);
-                self.append_behind(fence, urgency, sendings, entries).await
+                match self.is_atomic() {
+                    true => self.append_behind(fence, urgency, sendings, entries).await,
+                    false => self.claim_and_tell(fence, urgency, sendings, entries).await,
+                }
             }
         };
         let mut again = Vec::new();
         for ((place, mut guard, mut logged, answer, _span), kept) in changing.into_iter().zip(results) {
             match kept.answer {
+                // Others were there before it was told: it is read again.
+                Ok(appended) if appended.version != logged.version + kept.events.len() as u64 => {
+                    answers[place] = Some(Ok(answer));
+                }
                 Ok(appended) => {
                     kept.events.iter().for_each(|event| logged.lot.evolve(event));
                     logged.version = appended.version;

@@ -4,6 +4,7 @@
 //! the expected version is the lock. The cache may forget at any time: everything is in the log.
 
 mod changing;
+mod claims;
 #[cfg(feature = "mutations")]
 mod mutations;
 mod sendings;

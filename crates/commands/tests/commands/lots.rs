@@ -114,7 +114,7 @@ async fn what_was_decided_of_a_sending_that_was_paused_meanwhile_is_not_written(
             seen.push(sending.is_paused);
             (if sending.is_paused { Vec::new() } else { end(0) }, ())
         };
-        lots.change_together(&fence, &[id], &"test".into(), decide).await.pop().unwrap()
+        lots.change_together(&mut { fence }, &[id], &"test".into(), decide).await.pop().unwrap()
     };
     let before = house.log().await.len();
     assert!(matches!(unless_paused().await, Err(LotsError::Contended(_))));
@@ -132,7 +132,7 @@ async fn what_was_decided_before_a_sending_was_read_again_rests_on_what_was_know
     house.log().await.iter().for_each(|told| lots.note_told(told));
     house.acceptance.pause(&cause(), &tenant("acme"), sending, PauseBy::Tenant, None).await.unwrap();
     let ids = [0, 1].map(|number| LotId { sending, number });
-    let fence = Fence { stream: "router", version: 0 };
+    let mut fence = Fence { stream: "router", version: 0 };
     let before = house.log().await.len();
     let mut calls = 0;
     let decide = |place, _: &Lot, _: &SealedSending| {
@@ -144,7 +144,7 @@ async fn what_was_decided_before_a_sending_was_read_again_rests_on_what_was_know
         };
         (events, ())
     };
-    let answers = lots.change_together(&fence, &ids, &"test".into(), decide).await;
+    let answers = lots.change_together(&mut fence, &ids, &"test".into(), decide).await;
     assert!(answers.iter().all(|answer| matches!(answer, Err(LotsError::Contended(_)))), "{answers:?}");
     assert_eq!((calls, house.log().await.len()), (3, before));
 }

@@ -4,10 +4,11 @@ use smol_str::SmolStr;
 use std::collections::HashMap;
 
 use super::MessagesRouted;
+use crate::election::RoutesClaimed;
 use crate::split::{Carry, CarryMismatch, WeightedRelays};
 
 /// The position of every split in its sequence, as far as the log goes. It belongs to the router, and is folded from
-/// `messages-routed`.
+/// `messages-routed` and `routes-claimed`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SplitLedger {
     carries: HashMap<SmolStr, Carry>,
@@ -30,6 +31,11 @@ impl SplitLedger {
         for split in &routed.splits {
             self.record(split.key.clone(), split.carry.clone());
         }
+    }
+
+    /// Folds routes that are claimed.
+    pub fn evolve_claim(&mut self, claim: &RoutesClaimed) {
+        claim.lots.iter().for_each(|lot| self.evolve(&lot.routed));
     }
 
     /// Keeps those whose key this admits.

@@ -3,10 +3,10 @@
 use chrono::{DateTime, Utc};
 use kite_domain::address::PhoneKind;
 use kite_domain::contact::*;
-use kite_domain::election::RouterElected;
+use kite_domain::election::{ClaimedLot, RouterElected, RoutesClaimed};
 use kite_domain::event::Event;
 use kite_domain::failure::FailureClass;
-use kite_domain::ids::{ContactId, GroupId, SendingId, TemplateId};
+use kite_domain::ids::{ContactId, GroupId, LotId, SendingId, TemplateId};
 use kite_domain::instance::*;
 use kite_domain::keys::*;
 use kite_domain::lot::*;
@@ -34,7 +34,7 @@ pub(crate) fn all() -> Vec<Event> {
         address_book(),
         sendings(),
         lots(),
-        vec![not_understood(), seal(), election()],
+        vec![not_understood(), seal(), election(), claim()],
         instance(),
     ]
     .concat()
@@ -55,6 +55,16 @@ fn not_understood() -> Event {
 
 fn election() -> Event {
     RouterElected { node: "kite-2-4711".into() }.into()
+}
+
+fn claim() -> Event {
+    let lot = LotId { sending: sending(), number: 0 };
+    let claimed = ClaimedLot {
+        lot,
+        event: Uuid::from_u128(0x0199_0000_0000_7000_8000_0000_0000_00c1),
+        routed: routed(),
+    };
+    RoutesClaimed { lots: vec![claimed] }.into()
 }
 
 fn seal() -> Event {

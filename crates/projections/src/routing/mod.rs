@@ -61,6 +61,7 @@ impl ReadModel for RoutingModel {
             EventKind::PolicyDefined,
             EventKind::WeightsAdvised,
             EventKind::MessagesRouted,
+            EventKind::RoutesClaimed,
         ])
     }
 
@@ -100,6 +101,7 @@ impl ReadModel for RoutingModel {
                     self.advice.put(tables, key, row)?;
                 }
                 Event::MessagesRouted(routed) => splits.add(routed, time_ms),
+                Event::RoutesClaimed(claim) => splits.claim(claim, time_ms),
                 _ => {}
             }
         }

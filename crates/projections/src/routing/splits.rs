@@ -1,5 +1,6 @@
 //! The splits of one transaction: what was counted, and the newest record of each.
 
+use kite_domain::election::RoutesClaimed;
 use kite_domain::lot::{MessagesRouted, SplitRecord};
 use std::collections::BTreeMap;
 
@@ -36,6 +37,16 @@ impl<'e> Splits<'e> {
                 let count = route.messages.len();
                 left = left.saturating_sub(count);
                 self.relays.entry((key, route.relay.as_str())).or_default().1 += count as i64;
+            }
+        }
+    }
+
+    /// Each split stands behind its claim, whatever of it the lots are told.
+    pub(super) fn claim(&mut self, claim: &'e RoutesClaimed, time_ms: i64) {
+        for split in claim.lots.iter().flat_map(|lot| &lot.routed.splits) {
+            self.newest.insert(split.key.as_str(), (split, time_ms));
+            for entry in &split.weights {
+                self.relays.entry((split.key.as_str(), entry.relay.as_str())).or_default().0 = entry.weight;
             }
         }
     }

@@ -45,6 +45,7 @@ impl Checker {
                 Ok(())
             }
             Event::MessagesRouted(routed) => self.routed(routed, told),
+            Event::RoutesClaimed(claim) => self.claimed(claim, told),
             Event::MessagesSubmitted(submitted) => self.submitted(submitted, told),
             Event::RelayResponded(responded) => self.responded(responded, told),
             Event::ReceiptsRecorded(recorded) => self.receipts(recorded, told),

@@ -6,6 +6,7 @@
 mod arrivals;
 mod books;
 mod calm;
+mod claims;
 mod directory;
 mod end;
 mod ends;
@@ -50,6 +51,7 @@ use std::sync::Arc;
 use crate::case::Case;
 use crate::relays::SimRelays;
 use crate::store::Log;
+use claims::Claims;
 use limits::Limits;
 use noted::notice;
 use people::People;
@@ -89,6 +91,7 @@ pub(crate) struct Checker {
     senders: Senders,
     policies: Policies,
     splits: Splits,
+    claims: Claims,
     people: People,
     pub(crate) books: Books,
     pub(super) limits: Limits,

@@ -20,26 +20,35 @@ impl Checker {
         let terms = self.terms_of(told)?;
         let sending = self.sending(terms.sending)?;
         let is_first = routed.routes.iter().any(|route| route.attempt == 1);
-        let is_early = terms.scheduled_at.is_some_and(|at| at > told.time()) && !sending.released;
+        let claimed_at = self.claim_of(routed, told)?;
+        let decided_at = claimed_at.unwrap_or_else(|| told.time());
+        let is_early = terms.scheduled_at.is_some_and(|at| at > decided_at) && !sending.released;
         if is_first && is_early {
             return Err("routed before its time".to_owned());
         }
-        if is_first && self.is_known_to_be_paused(terms.sending, told.time())? {
+        if is_first && self.is_known_to_be_paused(terms.sending, decided_at)? {
             return Err("routed although its sending is paused".to_owned());
         }
-        if is_first {
+        if is_first && claimed_at.is_none() {
             self.split(routed, told, &terms)?;
         }
         for route in &routed.routes {
             for seq in &route.messages {
-                self.check_route(route, seq, told, &terms)?;
+                self.check_route(route, seq, told, decided_at, &terms)?;
                 self.message_mut(told, seq)?.attempts.push(new_attempt(route, told));
             }
         }
         Ok(())
     }
 
-    fn check_route(&self, route: &RouteSet, seq: u32, told: &Told<'_>, terms: &SendingAccepted) -> Checked {
+    fn check_route(
+        &self,
+        route: &RouteSet,
+        seq: u32,
+        told: &Told<'_>,
+        decided_at: DateTime<Utc>,
+        terms: &SendingAccepted,
+    ) -> Checked {
         let message = self.message_at(told, seq)?;
         if message.outcome.is_some() {
             return Err(format!("message {seq} is routed although it is {:?}", message.outcome));
@@ -51,8 +60,8 @@ impl Checker {
                 message.attempts_made()
             ));
         }
-        self.may_carry(&route.relay, carriage(terms, route.channel, message), told.time())?;
-        self.check_price(route, told.time())?;
+        self.may_carry(&route.relay, carriage(terms, route.channel, message), decided_at)?;
+        self.check_price(route, decided_at)?;
         match message.newest() {
             None if route.channel == message.channel => Ok(()),
             None => Err(format!("message {seq} is {} and goes as {}", message.channel, route.channel)),

@@ -46,6 +46,7 @@ pub fn generate(seed: u64, length: Length) -> Case {
         greylisted_per_cent: *later.pick(&[0, 0, 8, 30]),
         open_messages_max: 0,
         remote_log: false,
+        streams_apart: Dice::of(seed, 0xA9A7).per_cent(20),
         nodes: 1,
     };
     let mut setup = setup;

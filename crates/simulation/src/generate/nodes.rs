@@ -36,6 +36,7 @@ pub fn generate_nodes(seed: u64, length: Length) -> Case {
     }
     // A process that is alone has its log beside it.
     case.setup.remote_log = case.setup.nodes > 1 && Dice::of(seed, 0x4EAD).per_cent(50);
+    case.setup.streams_apart = Dice::of(seed, 0xA9A8).per_cent(30);
     add_queue_faults(seed, &mut case);
     add_unheard(seed, &mut case);
     add_lease_faults(seed, &mut case);

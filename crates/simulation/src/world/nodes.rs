@@ -46,6 +46,7 @@ pub(super) fn nodes(
     let Shared { queue, leases, upgrade } = shared;
     let node = |node: NodeIndex| {
         let store = FaultyStore::new(sim.clone(), log.clone(), upgrade.clone());
+        let store = if setup.streams_apart { store.with_streams_apart() } else { store };
         let store = Arc::new(if setup.remote_log { store.heard_late() } else { store });
         let links = queue.map(|queue| Links {
             leases: Arc::new(SimLeases::new(sim.clone(), leases.clone())),

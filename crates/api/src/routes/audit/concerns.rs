@@ -30,6 +30,7 @@ pub(super) fn concerns(event: &Event, message: MessageId) -> bool {
         Event::MessagesFinished(finished) => finished.messages.contains(seq),
         Event::LogSealed(_)
         | Event::RouterElected(_)
+        | Event::RoutesClaimed(_)
         | Event::InstanceCopied(_)
         | Event::InstanceReleased(_)
         | Event::InstanceSettled(_)
